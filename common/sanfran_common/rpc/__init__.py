@@ -1,0 +1,1 @@
+"""gRPC between the services: addresses, client-side balancing, servers with health."""

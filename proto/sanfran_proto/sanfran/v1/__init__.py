@@ -184,9 +184,7 @@ class ActivatePodRequest(betterproto2.Message):
     )
 
 
-default_message_pool.register_message(
-    "sanfran.v1", "ActivatePodRequest", ActivatePodRequest
-)
+default_message_pool.register_message("sanfran.v1", "ActivatePodRequest", ActivatePodRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -210,9 +208,7 @@ class ActivatePodResponse(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "sanfran.v1", "ActivatePodResponse", ActivatePodResponse
-)
+default_message_pool.register_message("sanfran.v1", "ActivatePodResponse", ActivatePodResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -230,9 +226,7 @@ class CreatePodRequest(betterproto2.Message):
     controller: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
 
 
-default_message_pool.register_message(
-    "sanfran.v1", "CreatePodRequest", CreatePodRequest
-)
+default_message_pool.register_message("sanfran.v1", "CreatePodRequest", CreatePodRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -240,9 +234,7 @@ class DeleteFunctionRequest(betterproto2.Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
-default_message_pool.register_message(
-    "sanfran.v1", "DeleteFunctionRequest", DeleteFunctionRequest
-)
+default_message_pool.register_message("sanfran.v1", "DeleteFunctionRequest", DeleteFunctionRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -260,9 +252,7 @@ class DeletePodRequest(betterproto2.Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
-default_message_pool.register_message(
-    "sanfran.v1", "DeletePodRequest", DeletePodRequest
-)
+default_message_pool.register_message("sanfran.v1", "DeletePodRequest", DeletePodRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -270,9 +260,7 @@ class DeletePodResponse(betterproto2.Message):
     pass
 
 
-default_message_pool.register_message(
-    "sanfran.v1", "DeletePodResponse", DeletePodResponse
-)
+default_message_pool.register_message("sanfran.v1", "DeletePodResponse", DeletePodResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -314,9 +302,7 @@ class FetchBundleRequest(betterproto2.Message):
     digest: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
-default_message_pool.register_message(
-    "sanfran.v1", "FetchBundleRequest", FetchBundleRequest
-)
+default_message_pool.register_message("sanfran.v1", "FetchBundleRequest", FetchBundleRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -388,9 +374,7 @@ class FunctionSettings(betterproto2.Message):
     env: "dict[str, str]" = betterproto2.field(
         1,
         betterproto2.TYPE_MAP,
-        map_meta=betterproto2.map_meta(
-            betterproto2.TYPE_STRING, betterproto2.TYPE_STRING
-        ),
+        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
     )
 
     timeout_ms: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
@@ -419,18 +403,14 @@ class FunctionSettings(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "sanfran.v1", "FunctionSettings", FunctionSettings
-)
+default_message_pool.register_message("sanfran.v1", "FunctionSettings", FunctionSettings)
 
 
 @dataclass(eq=False, repr=False)
 class FunctionStatus(betterproto2.Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
-    pods: "list[PodStatus]" = betterproto2.field(
-        2, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    pods: "list[PodStatus]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
 
     load_error: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
@@ -494,9 +474,7 @@ class GetFunctionRequest(betterproto2.Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
-default_message_pool.register_message(
-    "sanfran.v1", "GetFunctionRequest", GetFunctionRequest
-)
+default_message_pool.register_message("sanfran.v1", "GetFunctionRequest", GetFunctionRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -512,9 +490,7 @@ class GetStatusRequest(betterproto2.Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
-default_message_pool.register_message(
-    "sanfran.v1", "GetStatusRequest", GetStatusRequest
-)
+default_message_pool.register_message("sanfran.v1", "GetStatusRequest", GetStatusRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -530,9 +506,7 @@ class ListFunctionsRequest(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "sanfran.v1", "ListFunctionsRequest", ListFunctionsRequest
-)
+default_message_pool.register_message("sanfran.v1", "ListFunctionsRequest", ListFunctionsRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -547,9 +521,7 @@ class ListFunctionsResponse(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "sanfran.v1", "ListFunctionsResponse", ListFunctionsResponse
-)
+default_message_pool.register_message("sanfran.v1", "ListFunctionsResponse", ListFunctionsResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -587,9 +559,7 @@ class LoadReportResponse(betterproto2.Message):
     pass
 
 
-default_message_pool.register_message(
-    "sanfran.v1", "LoadReportResponse", LoadReportResponse
-)
+default_message_pool.register_message("sanfran.v1", "LoadReportResponse", LoadReportResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -784,9 +754,7 @@ class Route(betterproto2.Message):
 
     concurrency: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
 
-    endpoints: "list[Endpoint]" = betterproto2.field(
-        7, betterproto2.TYPE_MESSAGE, repeated=True
-    )
+    endpoints: "list[Endpoint]" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, repeated=True)
 
     deleted: "bool" = betterproto2.field(8, betterproto2.TYPE_BOOL)
     """
@@ -838,9 +806,7 @@ class StreamLogsRequest(betterproto2.Message):
     """
 
 
-default_message_pool.register_message(
-    "sanfran.v1", "StreamLogsRequest", StreamLogsRequest
-)
+default_message_pool.register_message("sanfran.v1", "StreamLogsRequest", StreamLogsRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -911,9 +877,7 @@ class WatchFunctionsRequest(betterproto2.Message):
     )
 
 
-default_message_pool.register_message(
-    "sanfran.v1", "WatchFunctionsRequest", WatchFunctionsRequest
-)
+default_message_pool.register_message("sanfran.v1", "WatchFunctionsRequest", WatchFunctionsRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -921,9 +885,7 @@ class WatchPodsRequest(betterproto2.Message):
     pass
 
 
-default_message_pool.register_message(
-    "sanfran.v1", "WatchPodsRequest", WatchPodsRequest
-)
+default_message_pool.register_message("sanfran.v1", "WatchPodsRequest", WatchPodsRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -931,9 +893,7 @@ class WatchRoutesRequest(betterproto2.Message):
     router: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
 
-default_message_pool.register_message(
-    "sanfran.v1", "WatchRoutesRequest", WatchRoutesRequest
-)
+default_message_pool.register_message("sanfran.v1", "WatchRoutesRequest", WatchRoutesRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -1435,9 +1395,7 @@ class ApiBase(betterproto2_grpclib.ServiceBase):
     The store of functions. The only service that remembers.
     """
 
-    async def create_function(
-        self, messages: "AsyncIterator[Upload]"
-    ) -> "FunctionVersion":
+    async def create_function(self, messages: "AsyncIterator[Upload]") -> "FunctionVersion":
         """
         First message: the header; then the file in chunks (see UploadHeader.file_name).
         ALREADY_EXISTS if the name is taken, INVALID_ARGUMENT names the field and what would work.
@@ -1445,9 +1403,7 @@ class ApiBase(betterproto2_grpclib.ServiceBase):
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
-    async def update_function(
-        self, messages: "AsyncIterator[Upload]"
-    ) -> "FunctionVersion":
+    async def update_function(self, messages: "AsyncIterator[Upload]") -> "FunctionVersion":
         """
         Answers once every connected controller has applied the new version (old pods refuse new
         requests), so a request that begins later never meets an older version.
@@ -1459,15 +1415,11 @@ class ApiBase(betterproto2_grpclib.ServiceBase):
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
-    async def list_functions(
-        self, message: "ListFunctionsRequest"
-    ) -> "ListFunctionsResponse":
+    async def list_functions(self, message: "ListFunctionsRequest") -> "ListFunctionsResponse":
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
-    async def delete_function(
-        self, message: "DeleteFunctionRequest"
-    ) -> "DeleteFunctionResponse":
+    async def delete_function(self, message: "DeleteFunctionRequest") -> "DeleteFunctionResponse":
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
@@ -1482,9 +1434,7 @@ class ApiBase(betterproto2_grpclib.ServiceBase):
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
         yield FunctionEvent()
 
-    async def fetch_bundle(
-        self, message: "FetchBundleRequest"
-    ) -> "AsyncIterator[BundleChunk]":
+    async def fetch_bundle(self, message: "FetchBundleRequest") -> "AsyncIterator[BundleChunk]":
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
         yield BundleChunk()
@@ -1512,8 +1462,7 @@ class ApiBase(betterproto2_grpclib.ServiceBase):
         await stream.send_message(response)
 
     async def __rpc_list_functions(
-        self,
-        stream: "grpclib.server.Stream[ListFunctionsRequest, ListFunctionsResponse]",
+        self, stream: "grpclib.server.Stream[ListFunctionsRequest, ListFunctionsResponse]"
     ) -> None:
         request = await stream.recv_message()
         assert request is not None
@@ -1521,8 +1470,7 @@ class ApiBase(betterproto2_grpclib.ServiceBase):
         await stream.send_message(response)
 
     async def __rpc_delete_function(
-        self,
-        stream: "grpclib.server.Stream[DeleteFunctionRequest, DeleteFunctionResponse]",
+        self, stream: "grpclib.server.Stream[DeleteFunctionRequest, DeleteFunctionResponse]"
     ) -> None:
         request = await stream.recv_message()
         assert request is not None
@@ -1611,9 +1559,7 @@ class ControllerBase(betterproto2_grpclib.ServiceBase):
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
-    async def watch_routes(
-        self, message: "WatchRoutesRequest"
-    ) -> "AsyncIterator[RouteEvent]":
+    async def watch_routes(self, message: "WatchRoutesRequest") -> "AsyncIterator[RouteEvent]":
         """
         Every route of this controller, then `synced`, then changes. A Route replaces the former one
         of the same function and controller as a whole.
@@ -1633,9 +1579,7 @@ class ControllerBase(betterproto2_grpclib.ServiceBase):
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
-    async def stream_logs(
-        self, message: "StreamLogsRequest"
-    ) -> "AsyncIterator[LogLine]":
+    async def stream_logs(self, message: "StreamLogsRequest") -> "AsyncIterator[LogLine]":
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
         yield LogLine()
@@ -1742,9 +1686,7 @@ class PodHostBase(betterproto2_grpclib.ServiceBase):
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
-    async def watch_pods(
-        self, message: "WatchPodsRequest"
-    ) -> "AsyncIterator[PodEvent]":
+    async def watch_pods(self, message: "WatchPodsRequest") -> "AsyncIterator[PodEvent]":
         """
         Every pod, then `synced`, then changes.
         """
@@ -1834,9 +1776,7 @@ class SidecarBase(betterproto2_grpclib.ServiceBase):
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
-    async def watch_state(
-        self, message: "GetStateRequest"
-    ) -> "AsyncIterator[PodState]":
+    async def watch_state(self, message: "GetStateRequest") -> "AsyncIterator[PodState]":
         """
         The state now, then every change. Ends when the pod is gone.
         """

@@ -1,0 +1,181 @@
+"""A service's life: signals, readiness, owned tasks, and the end in order.
+
+`run_service` is called by every service's `main`. The service's coroutine builds its parts with
+`async with`, calls `Lifecycle.ready`, waits for the stop, and undoes things in its own order. A second
+signal exits at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import uvloop
+
+from sanfran_common.config import ServiceConfig
+from sanfran_common.telemetry.logs import configure_logs, get_logger
+
+T = TypeVar("T")
+log = get_logger("lifecycle")
+
+EXIT_FORCED = 130
+"""Exit code after a second signal, as a shell gives for a process that Ctrl-C ended."""
+
+
+class LoopEnded(RuntimeError):
+    """A task that must run as long as its owner came to an end."""
+
+
+class Lifecycle:
+    """Where a service stands: starting, ready, stopping. Made by `run_service`."""
+
+    def __init__(self) -> None:
+        self.stopping = asyncio.Event()
+        self.is_ready = False
+
+    async def wait_stop(self) -> None:
+        """Returns at the first signal, or at the end of the standard input where that counts."""
+        await self.stopping.wait()
+
+    def ready(self, **addresses: str) -> None:
+        """Readiness on; tells the parent by sd_notify(3), with the service's addresses.
+
+        Args:
+            addresses: what it listens on, such as http="127.0.0.1:8080"; sent as X_SANFRAN_HTTP.
+        """
+        self.is_ready = True
+        log.info("ready", **addresses)
+        lines = ["READY=1", *(f"X_SANFRAN_{key.upper()}={at}" for key, at in addresses.items())]
+        _notify("\n".join(lines))
+
+    def not_ready(self) -> None:
+        """The first step of a stop: no new work should come here."""
+        if self.is_ready:
+            self.is_ready = False
+            _notify("STOPPING=1")
+
+    def request_stop(self, why: str) -> None:
+        """What the first signal does."""
+        if not self.stopping.is_set():
+            log.info("stopping", why=why)
+            self.stopping.set()
+
+
+def _notify(message: str) -> None:
+    """Sends to the parent's socket, as sd_notify(3) describes; nothing without NOTIFY_SOCKET."""
+    path = os.environ.get("NOTIFY_SOCKET")
+    if not path:
+        return
+    if path.startswith("@"):
+        path = "\0" + path[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+        try:
+            sender.sendto(message.encode(), path)
+        except OSError as error:
+            log.warning("parent not told", error=str(error))
+
+
+class OwnedTasks:
+    """A task group with names. Leaving it cancels what still runs, and waits for it.
+
+    A failure of one task cancels the others and the body, and leaves the `async with` as that
+    one exception where it was alone.
+    """
+
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
+        self._group = asyncio.TaskGroup()
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def __aenter__(self) -> Self:
+        await self._group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for task in self._running:
+            task.cancel()
+        try:
+            await self._group.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            if len(group.exceptions) == 1:
+                raise group.exceptions[0] from None
+            raise
+
+    def spawn(self, work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
+        """Starts work that may end. Its exception is the owner's failure."""
+        task = self._group.create_task(work, name=f"{self._owner}: {name}")
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    def loop(self, work: Coroutine[Any, Any, object], *, name: str) -> asyncio.Task[None]:
+        """Starts work that lives as long as the owner: its end is a failure (`LoopEnded`)."""
+
+        async def guarded() -> None:
+            await work
+            raise LoopEnded(f"{self._owner}: {name} ended while it was needed")
+
+        return self.spawn(guarded(), name=name)
+
+
+def run_service(
+    main: Callable[[Lifecycle], Awaitable[None]], config: ServiceConfig, name: str
+) -> None:
+    """Runs a service until it is told to stop.
+
+    Args:
+        main: the service; returns after its ordered stop.
+        name: of the service, in logs.
+
+    Raises:
+        SystemExit: with code 1 when `main` raised (the error is logged), 130 after a second signal.
+    """
+    configure_logs(config.log_format, config.log_level, service=name)
+
+    async def supervise() -> None:
+        life = Lifecycle()
+        loop = asyncio.get_running_loop()
+
+        def on_signal(which: signal.Signals) -> None:
+            if life.stopping.is_set():
+                os._exit(EXIT_FORCED)
+            life.request_stop(which.name)
+
+        for which in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(which, on_signal, which)
+        if config.exit_with_stdin:
+            loop.add_reader(0, _on_stdin, loop, life)
+        try:
+            await main(life)
+        finally:
+            life.not_ready()
+            if config.exit_with_stdin:
+                loop.remove_reader(0)
+
+    try:
+        uvloop.run(supervise())
+    except Exception as error:  # the outermost frame: says why and exits 1
+        log.error("failed", error=describe(error), exc_info=error)
+        sys.exit(1)
+
+
+def _on_stdin(loop: asyncio.AbstractEventLoop, life: Lifecycle) -> None:
+    if not os.read(0, 65536):
+        loop.remove_reader(0)
+        life.request_stop("standard input ended")
+
+
+def describe(error: BaseException) -> str:
+    """One line that names an error, also one without a text."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

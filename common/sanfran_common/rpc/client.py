@@ -1,0 +1,268 @@
+"""gRPC clients: one balanced client per remote service, for generated stubs.
+
+`pb.ApiStub(client.channel)` calls whichever address has the fewest pending calls;
+`pb.ControllerStub(client.keyed(name))` the one that rendezvous hashing gives for the name. A call
+whose connection cannot be made goes to the next address, since nothing was sent; what fails later
+is never repeated here: only the caller knows whether that is safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from grpclib import GRPCError, Status
+from grpclib.client import Channel, Stream
+from grpclib.config import Configuration
+from grpclib.const import Cardinality
+from grpclib.exceptions import ProtocolError, StreamTerminatedError
+from grpclib.metadata import Deadline
+from sanfran_proto.grpc.health import v1 as health
+
+from sanfran_common.config import split_host_port
+from sanfran_common.lifecycle import OwnedTasks
+from sanfran_common.rpc.addresses import UNIX, parse_target
+from sanfran_common.rpc.balancer import Balancer, NoAddress
+from sanfran_common.telemetry.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+log = get_logger("rpc")
+
+CONNECT_TIMEOUT = 2.0
+"""Seconds; within one cluster a connection takes milliseconds or never comes."""
+PROBE_TIMEOUT = 1.0
+RESOLVE_EVERY = 5.0
+"""Seconds between look-ups of a DNS name; also how late a new replica gets its first call."""
+TCP_KEEPALIVE = Configuration(
+    # A cut network says nothing. Without pings a watch would wait for ever on a dead connection.
+    _keepalive_time=10.0,
+    _keepalive_timeout=5.0,
+    _keepalive_permit_without_calls=True,
+    _http2_max_pings_without_data=0,
+    _http2_min_sent_ping_interval_without_data=5.0,
+)
+BROKEN = (OSError, StreamTerminatedError, ProtocolError)
+
+Pick = Callable[[frozenset[str]], str]
+
+
+def open_channel(address: str) -> Channel:
+    """A plain grpclib channel to one address; connects at its first call.
+
+    Args:
+        address: `host:port` or `unix:/path`.
+    """
+    if address.startswith(UNIX):
+        return Channel(path=address.removeprefix(UNIX))
+    host, number = split_host_port(address)
+    return Channel(host, number, config=TCP_KEEPALIVE)
+
+
+class RpcClient:
+    """Calls one remote service at one or many addresses. Open it with `async with`.
+
+    Args:
+        addresses: see `addresses.parse_target`.
+        secret: sent with every call; empty: none.
+    """
+
+    def __init__(self, addresses: str, *, secret: str = "") -> None:
+        self._target = parse_target(addresses)
+        self._metadata = {"authorization": f"Bearer {secret}"} if secret else {}
+        self._balancer = Balancer(self._target.fixed)
+        self._channels: dict[str, Channel] = {}
+        self._changed = asyncio.Event()
+        self._ejected = asyncio.Event()
+        self._tasks = OwnedTasks(f"rpc client {addresses}")
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        if self._target.dns is not None:
+            self._tasks.loop(self._resolve(*self._target.dns), name="resolve")
+        self._tasks.loop(self._probe(), name="probe")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await self._tasks.__aexit__(kind, error, trace)
+        finally:
+            for channel in self._channels.values():
+                channel.close()
+            self._channels.clear()
+
+    @property
+    def channel(self) -> Channel:
+        """For stubs: each call goes to the address with the fewest pending ones."""
+        return self._view(lambda tried: self._balancer.pick(time.monotonic(), tried=tried))
+
+    def keyed(self, key: str) -> Channel:
+        """For stubs: calls go where every other client sends this key too."""
+        return self._view(
+            lambda tried: self._balancer.pick_by_key(key, time.monotonic(), tried=tried)
+        )
+
+    def each(self) -> Mapping[str, Channel]:
+        """One channel per address, for what every instance must be asked. See `wait_changed`."""
+        return {address: self.at(address) for address in self._balancer.addresses}
+
+    def at(self, address: str) -> Channel:
+        """For stubs: this address and no other."""
+
+        def pick(tried: frozenset[str]) -> str:
+            if tried:
+                raise NoAddress(f"{address} cannot be reached")
+            return address
+
+        return self._view(pick)
+
+    async def wait_changed(self) -> None:
+        """Returns when the set of addresses has changed since the last call began."""
+        await self._changed.wait()
+        self._changed.clear()
+
+    def _view(self, pick: Pick) -> Channel:
+        # Stubs use nothing of a channel but `request`; see the decision on betterproto2.
+        return cast("Channel", _View(self, pick))
+
+    def _channel_to(self, address: str) -> Channel:
+        channel = self._channels.get(address)
+        if channel is None:
+            channel = self._channels[address] = open_channel(address)
+        return channel
+
+    @asynccontextmanager
+    async def _call(
+        self, pick: Pick, open_stream: Callable[[Channel], Stream[Any, Any]]
+    ) -> AsyncIterator[Stream[Any, Any]]:
+        address, channel = await self._connect(pick)
+        self._balancer.started(address)
+        try:
+            async with open_stream(channel) as stream:
+                yield stream
+            self._balancer.succeeded(address)
+        except BROKEN as error:
+            self._eject(address, error)
+            raise GRPCError(Status.UNAVAILABLE, f"{address}: connection broke") from error
+        except TimeoutError as error:
+            raise GRPCError(Status.DEADLINE_EXCEEDED, f"{address}: no answer in time") from error
+        finally:
+            self._balancer.ended(address)
+
+    async def _connect(self, pick: Pick) -> tuple[str, Channel]:
+        tried: set[str] = set()
+        last: BaseException | None = None
+        while True:
+            try:
+                address = pick(frozenset(tried))
+            except NoAddress as error:
+                text = f"no address answers: {last}" if last else str(error)
+                raise GRPCError(Status.UNAVAILABLE, text) from (last or error)
+            channel = self._channel_to(address)
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    await channel.__connect__()
+                return address, channel
+            except OSError as error:  # TimeoutError is one
+                tried.add(address)
+                last = error
+                self._eject(address, error)
+
+    def _eject(self, address: str, error: BaseException) -> None:
+        log.debug("address ejected", address=address, error=str(error))
+        self._balancer.failed(address, time.monotonic())
+        self._ejected.set()
+
+    async def _probe(self) -> None:
+        """Asks ejected addresses for their health when their time is up."""
+        while True:
+            now = time.monotonic()
+            for address in self._balancer.to_probe(now):
+                await self._probe_one(address)
+            due = self._balancer.next_probe_at()
+            self._ejected.clear()
+            try:
+                async with asyncio.timeout(None if due is None else max(due - now, 0.01)):
+                    await self._ejected.wait()
+            except TimeoutError:
+                pass
+
+    async def _probe_one(self, address: str) -> None:
+        stub = health.HealthStub(self._channel_to(address))
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT):
+                await stub.check(health.HealthCheckRequest(), metadata=self._metadata)
+        except GRPCError:
+            self._balancer.succeeded(address)  # it answers; what it says is for the caller
+        except BROKEN:
+            self._balancer.failed(address, time.monotonic())
+        else:
+            self._balancer.succeeded(address)
+
+    async def _resolve(self, host: str, number: int) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                found = await loop.getaddrinfo(host, number, type=socket.SOCK_STREAM)
+            except OSError as error:
+                # A name server that is away says nothing about the service: keep what is known.
+                log.warning("name not resolved", host=host, error=str(error))
+            else:
+                self._replace({_format(info[4]) for info in found})
+            await asyncio.sleep(RESOLVE_EVERY)
+
+    def _replace(self, addresses: set[str]) -> None:
+        if self._balancer.update(sorted(addresses)):
+            for gone in self._channels.keys() - addresses:
+                self._channels.pop(gone).close()
+            self._changed.set()
+
+
+def _format(address: tuple[Any, ...]) -> str:
+    host, number = address[:2]
+    return f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+
+
+class _View:
+    """What generated stubs need of a channel: picks an address for each request."""
+
+    def __init__(self, client: RpcClient, pick: Pick) -> None:
+        self._client = client
+        self._pick = pick
+
+    def request(
+        self,
+        name: str,
+        cardinality: Cardinality,
+        request_type: type[Any],
+        reply_type: type[Any],
+        *,
+        timeout: float | None = None,
+        deadline: Deadline | None = None,
+        metadata: Any = None,
+    ) -> Any:
+        limit = deadline if timeout is None else Deadline.from_timeout(timeout)
+        own = self._client._metadata  # its own module
+
+        def open_stream(channel: Channel) -> Stream[Any, Any]:
+            return channel.request(
+                name,
+                cardinality,
+                request_type,
+                reply_type,
+                deadline=limit,
+                metadata={**own, **dict(metadata or {})},
+            )
+
+        return self._client._call(self._pick, open_stream)

@@ -1,0 +1,191 @@
+"""A gRPC server: health, the per-run secret, and a stop that lets running calls finish."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+from betterproto2.grpclib import ServiceBase
+from grpclib import GRPCError, Status
+from grpclib.const import Cardinality, Handler
+from grpclib.protocol import H2Protocol
+from grpclib.server import Server, Stream
+from sanfran_proto.grpc.health import v1 as health
+
+from sanfran_common.config import join_host_port, split_host_port
+from sanfran_common.rpc.addresses import UNIX
+
+Serving = health.HealthCheckResponseServingStatus
+Method = Callable[[Stream[Any, Any]], Awaitable[None]]
+
+
+class RpcServer:
+    """Serves gRPC while its `async with` lasts.
+
+    Args:
+        handlers: the services.
+        address: `host:port` (port 0 picks one) or `unix:/path`.
+        secret: calls without it are UNAUTHENTICATED; empty: everyone may call.
+    """
+
+    def __init__(self, handlers: Sequence[ServiceBase], address: str, *, secret: str = "") -> None:
+        self._expected = f"Bearer {secret}" if secret else ""
+        self._health = _Health()
+        self._server = _ClosingServer([_Guarded(one, self) for one in [*handlers, self._health]])
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
+        self.address = address
+
+    async def __aenter__(self) -> Self:
+        if self.address.startswith(UNIX):
+            path = self.address.removeprefix(UNIX)
+            # Left by a process that was killed: its address is ours by configuration.
+            Path(path).unlink(missing_ok=True)
+            await self._server.start(path=path)
+            os.chmod(path, 0o600)
+        else:
+            await self._server.start(*split_host_port(self.address))
+            host, number = self._server.bound()
+            self.address = join_host_port(host, number)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._draining = True
+        await self._server.close_connections()
+        if self.address.startswith(UNIX):
+            Path(self.address.removeprefix(UNIX)).unlink(missing_ok=True)
+
+    async def drain(self, grace: float) -> None:
+        """Refuses new calls with UNAVAILABLE and waits for the running ones, streams apart.
+
+        Args:
+            grace: seconds to wait at most.
+        """
+        self._draining = True
+        self._health.stop_serving()
+        try:
+            async with asyncio.timeout(grace):
+                await self._idle.wait()
+        except TimeoutError:
+            pass
+
+    def guard(self, method: Handler) -> Handler:
+        """The method behind the secret and the count of running calls."""
+        ends_by_itself = not method.cardinality.value.server_streaming
+        func = cast("Method", method.func)
+
+        async def guarded(stream: Stream[Any, Any]) -> None:
+            self._admit(stream)
+            if not ends_by_itself:
+                await func(stream)
+                return
+            self._running += 1
+            self._idle.clear()
+            try:
+                await func(stream)
+            finally:
+                self._running -= 1
+                if not self._running:
+                    self._idle.set()
+
+        return Handler(
+            guarded,
+            cast("Cardinality", method.cardinality),
+            method.request_type,
+            method.reply_type,
+        )
+
+    def _admit(self, stream: Stream[Any, Any]) -> None:
+        if self._expected:
+            given = stream.metadata.get("authorization", "") if stream.metadata else ""
+            if not hmac.compare_digest(str(given).encode(), self._expected.encode()):
+                raise GRPCError(Status.UNAUTHENTICATED, "metadata authorization: not the secret")
+        if self._draining:
+            raise GRPCError(Status.UNAVAILABLE, "stopping")
+
+
+class _Guarded:
+    """A service whose every method passes `RpcServer.guard`."""
+
+    def __init__(self, service: ServiceBase, server: RpcServer) -> None:
+        self._service = cast("Any", service)
+        self._server = server
+
+    def __mapping__(self) -> dict[str, Handler]:
+        methods: dict[str, Handler] = self._service.__mapping__()
+        return {path: self._server.guard(method) for path, method in methods.items()}
+
+
+class _ClosingServer(Server):
+    """grpclib leaves connections open at a stop, for which `wait_closed` of Python 3.12 waits."""
+
+    def __init__(self, handlers: Sequence[Any]) -> None:
+        super().__init__(handlers)
+        self._protocols: set[_TrackedProtocol] = set()
+
+    def _protocol_factory(self) -> H2Protocol:
+        made = super()._protocol_factory()
+        tracked = _TrackedProtocol(made.handler, made.config, made.h2_config)
+        tracked.all = self._protocols
+        return tracked
+
+    def bound(self) -> tuple[str, int]:
+        """Host and port of the first socket."""
+        assert self._server is not None
+        host, number = cast("Any", self._server).sockets[0].getsockname()[:2]
+        return str(host), int(number)
+
+    async def close_connections(self) -> None:
+        """Stops listening, cancels what runs, closes every connection, waits for the handlers."""
+        self.close()
+        for protocol in tuple(self._protocols):
+            protocol.processor.close(reason="server stopped")
+        await self.wait_closed()
+
+
+class _TrackedProtocol(H2Protocol):
+    all: set[_TrackedProtocol]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.all.add(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.all.discard(self)
+        super().connection_lost(exc)
+
+
+class _Health(health.HealthBase):
+    """The whole process serves or does not: no status per service name."""
+
+    def __init__(self) -> None:
+        self._stopping = asyncio.Event()
+
+    def stop_serving(self) -> None:
+        self._stopping.set()
+
+    def _now(self) -> health.HealthCheckResponse:
+        status = Serving.NOT_SERVING if self._stopping.is_set() else Serving.SERVING
+        return health.HealthCheckResponse(status=status)
+
+    async def check(self, message: health.HealthCheckRequest) -> health.HealthCheckResponse:
+        return self._now()
+
+    async def watch(
+        self, message: health.HealthCheckRequest
+    ) -> AsyncIterator[health.HealthCheckResponse]:
+        yield self._now()
+        await self._stopping.wait()
+        yield self._now()
