@@ -146,9 +146,13 @@ def run_service(
     async def supervise() -> None:
         life = Lifecycle()
         loop = asyncio.get_running_loop()
+        signals = 0
 
         def on_signal(which: signal.Signals) -> None:
-            if life.stopping.is_set():
+            # Counted apart from `stopping`: a parent may close stdin and send a signal at once.
+            nonlocal signals
+            signals += 1
+            if signals > 1:
                 os._exit(EXIT_FORCED)
             life.request_stop(which.name)
 

@@ -144,23 +144,29 @@ class RpcClient:
 
     @asynccontextmanager
     async def _call(
-        self, pick: Pick, open_stream: Callable[[Channel], Stream[Any, Any]]
+        self,
+        pick: Pick,
+        open_stream: Callable[[Channel], Stream[Any, Any]],
+        deadline: Deadline | None,
     ) -> AsyncIterator[Stream[Any, Any]]:
-        address, channel = await self._connect(pick)
+        address, channel = await self._connect(pick, deadline)
         self._balancer.started(address)
         try:
             async with open_stream(channel) as stream:
                 yield stream
             self._balancer.succeeded(address)
+        except GRPCError:
+            self._balancer.succeeded(address)  # it answers; what it says is for the caller
+            raise
+        except TimeoutError as error:  # an OSError too, so before those
+            raise GRPCError(Status.DEADLINE_EXCEEDED, f"{address}: no answer in time") from error
         except BROKEN as error:
             self._eject(address, error)
             raise GRPCError(Status.UNAVAILABLE, f"{address}: connection broke") from error
-        except TimeoutError as error:
-            raise GRPCError(Status.DEADLINE_EXCEEDED, f"{address}: no answer in time") from error
         finally:
             self._balancer.ended(address)
 
-    async def _connect(self, pick: Pick) -> tuple[str, Channel]:
+    async def _connect(self, pick: Pick, deadline: Deadline | None) -> tuple[str, Channel]:
         tried: set[str] = set()
         last: BaseException | None = None
         while True:
@@ -171,7 +177,8 @@ class RpcClient:
                 raise GRPCError(Status.UNAVAILABLE, text) from (last or error)
             channel = self._channel_to(address)
             try:
-                async with asyncio.timeout(CONNECT_TIMEOUT):
+                left = CONNECT_TIMEOUT if deadline is None else deadline.time_remaining()
+                async with asyncio.timeout(min(left, CONNECT_TIMEOUT)):
                     await channel.__connect__()
                 return address, channel
             except OSError as error:  # TimeoutError is one
@@ -203,12 +210,12 @@ class RpcClient:
         try:
             async with asyncio.timeout(PROBE_TIMEOUT):
                 await stub.check(health.HealthCheckRequest(), metadata=self._metadata)
-        except GRPCError:
-            self._balancer.succeeded(address)  # it answers; what it says is for the caller
         except BROKEN:
             self._balancer.failed(address, time.monotonic())
-        else:
-            self._balancer.succeeded(address)
+            return
+        except GRPCError:
+            pass  # it answers; what it says is for the caller
+        self._balancer.succeeded(address)
 
     async def _resolve(self, host: str, number: int) -> None:
         loop = asyncio.get_running_loop()
@@ -265,4 +272,4 @@ class _View:
                 metadata={**own, **dict(metadata or {})},
             )
 
-        return self._client._call(self._pick, open_stream)
+        return self._client._call(self._pick, open_stream, limit)

@@ -1,0 +1,150 @@
+"""A service's life, in real processes: readiness, signals, the parent's end, failures."""
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from sanfran_common.lifecycle import LoopEnded, OwnedTasks
+from sanfran_common.telemetry.admin import AdminServer
+
+SERVICE = """
+import asyncio, sys
+from sanfran_common.config import ServiceConfig
+from sanfran_common.lifecycle import run_service
+
+async def main(life):
+    if "fail" in sys.argv: raise RuntimeError("cannot start")
+    life.ready(http="127.0.0.1:1")
+    await life.wait_stop()
+    if "hang" in sys.argv: await asyncio.sleep(60)
+    print("stopped in order", flush=True)
+
+run_service(main, ServiceConfig(exit_with_stdin="stdin" in sys.argv), "demo")
+"""
+
+
+def start(*args: str, notify: Path | None = None) -> subprocess.Popen[str]:
+    environ = {"NOTIFY_SOCKET": str(notify)} if notify else {}
+    return subprocess.Popen(
+        [sys.executable, "-c", SERVICE, *args],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environ,
+    )
+
+
+@pytest.fixture
+def notify(tmp_path: Path) -> socket.socket:
+    receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    receiver.bind(str(tmp_path / "notify"))
+    receiver.settimeout(20)
+    return receiver
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "stdin"])
+def test_a_service_tells_its_parent_and_stops_in_order(
+    how: str, tmp_path: Path, notify: socket.socket
+) -> None:
+    with notify, start("stdin", notify=tmp_path / "notify") as service:
+        assert notify.recv(4096) == b"READY=1\nX_SANFRAN_HTTP=127.0.0.1:1"
+        if how != "stdin":
+            service.send_signal(signal.Signals[how])
+        out, _ = service.communicate(timeout=20)
+        assert (service.returncode, out) == (0, "stopped in order\n")
+        assert notify.recv(4096) == b"STOPPING=1"
+
+
+def test_a_second_signal_exits_at_once(tmp_path: Path, notify: socket.socket) -> None:
+    with notify, start("hang", notify=tmp_path / "notify") as service:
+        notify.recv(4096)
+        service.send_signal(signal.SIGTERM)
+        assert service.stderr is not None
+        while "stopping" not in service.stderr.readline():
+            pass
+        service.send_signal(signal.SIGTERM)
+        assert service.wait(20) == 130
+
+
+def test_a_failure_is_logged_and_gives_exit_code_1() -> None:
+    with start("fail") as service:
+        _, err = service.communicate(timeout=20)
+    assert service.returncode == 1
+    assert "cannot start" in err
+
+
+async def test_a_loop_that_ends_early_brings_its_owner_down() -> None:
+    async def short() -> None:
+        return
+
+    async def own() -> None:
+        async with OwnedTasks("demo") as tasks:
+            tasks.loop(short(), name="watch")
+            await asyncio.Event().wait()
+
+    with pytest.raises(LoopEnded, match="demo: watch ended"):
+        await own()
+
+
+async def test_leaving_the_owner_cancels_its_tasks_and_waits_for_them() -> None:
+    undone = asyncio.Event()
+
+    async def forever() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            undone.set()
+
+    async with OwnedTasks("demo") as tasks:
+        task = tasks.loop(forever(), name="work")
+        assert task.get_name() == "demo: work"
+        await asyncio.sleep(0)
+    assert undone.is_set()
+
+
+async def test_a_failing_task_is_its_owners_failure_as_it_is() -> None:
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    async def own() -> None:
+        async with OwnedTasks("demo") as tasks:
+            tasks.spawn(broken(), name="work")
+            await asyncio.Event().wait()
+
+    with pytest.raises(ZeroDivisionError):
+        await own()
+
+
+class Life:
+    is_ready = False
+
+
+async def test_the_admin_port_shows_metrics_health_and_readiness() -> None:
+    def get(path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://{admin.address}{path}", timeout=10) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    life = Life()
+    async with AdminServer("127.0.0.1:0", life) as admin:
+        assert await asyncio.to_thread(get, "/healthz") == (200, "ok\n")
+        assert (await asyncio.to_thread(get, "/readyz"))[0] == 503
+        life.is_ready = True
+        assert (await asyncio.to_thread(get, "/readyz"))[0] == 200
+        status, text = await asyncio.to_thread(get, "/metrics")
+        assert status == 200
+        assert "process_cpu_seconds_total" in text
+        assert (await asyncio.to_thread(get, "/other"))[0] == 404
+        admin._beat -= 60
+        assert (await asyncio.to_thread(get, "/healthz"))[0] == 503
