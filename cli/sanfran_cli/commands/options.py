@@ -1,0 +1,77 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from sanfran_cli.settings import Settings, gather
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+NAME = click.argument("name")
+
+API = click.option(
+    "--api",
+    envvar="SANFRAN_API",
+    default="http://127.0.0.1:8081",
+    show_default=True,
+    show_envvar=True,
+    metavar="URL",
+    callback=lambda _ctx, _parameter, value: _url(value),
+    help="The api service.",
+)
+
+OUTPUT = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="For people or for programs.",
+)
+
+_SETTINGS = (
+    click.option("--env", multiple=True, metavar="K=V", help="A variable; may be repeated."),
+    click.option(
+        "--env-file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="A file of variables, one K=V a line; --env wins over it.",
+    ),
+    click.option("--timeout", type=float, metavar="SECONDS", help="One request, at most."),
+    click.option("--concurrency", type=int, help="Requests that one pod runs at once."),
+    click.option("--min-scale", type=int, help="Pods that stay active without traffic."),
+    click.option("--max-scale", type=int, help="Pods at most; 0: only the engine's own limit."),
+    click.option(
+        "--idle-timeout",
+        type=float,
+        metavar="SECONDS",
+        help="Without traffic, until a pod is recycled; 0: the engine's own.",
+    ),
+)
+
+
+def settings_options(command: F) -> F:
+    """Adds the options of a function's settings; they arrive as keywords for `chosen_settings`."""
+    for option in reversed(_SETTINGS):
+        command = option(command)
+    return command
+
+
+def chosen_settings(
+    env: tuple[str, ...], env_file: Path | None, **numbers: float | int | None
+) -> Settings:
+    """The settings that were given."""
+    try:
+        return gather(env=env, env_file=env_file, numbers=numbers)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="'--env'") from None
+
+
+def _url(value: str) -> str:
+    if not value.startswith(("http://", "https://")):
+        raise click.BadParameter(f"{value!r} is not a URL; try http://127.0.0.1:8081")
+    return value.rstrip("/")

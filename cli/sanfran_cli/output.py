@@ -1,0 +1,102 @@
+"""What commands print: tables and lines for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import click
+
+if TYPE_CHECKING:
+    from sanfran_cli.client import Function, LogLine, ServiceInfo
+
+_LEVEL_COLOURS = {"error": "red", "warning": "yellow", "debug": "bright_black"}
+
+
+def print_json(value: object) -> None:
+    """One JSON document, indented."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_json_line(value: object) -> None:
+    """One JSON document on one line, for a stream of them."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
+def function_url(function: Mapping[str, Any] | str, info: ServiceInfo) -> str:
+    """Where a function answers; empty when the service does not know its public URL."""
+    if not isinstance(function, str):
+        if url := function.get("url"):
+            return str(url)
+        function = str(function["name"])
+    base = info.get("public_url") or ""
+    return f"{base.rstrip('/')}/fn/{quote(function, safe='')}" if base else ""
+
+
+def print_function(function: Function, url: str) -> None:
+    """A function's facts, one a line."""
+    rows: list[tuple[str, str]] = []
+    for name, value in {**function, "url": url}.items():
+        if isinstance(value, dict):
+            rows += [(f"{name}.{key}", _shown(one)) for key, one in value.items()]
+        else:
+            rows.append((name, _shown(value)))
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        # What has lines of its own (a stack) stands below its name.
+        text = text.replace("\n", "\n" + " " * (width + 2))
+        click.echo(f"{name:<{width}}  {text}".rstrip())
+
+
+def print_functions(functions: Sequence[Function], info: ServiceInfo) -> None:
+    """A table of functions, or how to make a first one."""
+    if not functions:
+        click.echo("No functions yet. Make one: sanfran create hello hello.js", err=True)
+        return
+    rows = [
+        (
+            one["name"],
+            str(one["version"]),
+            local_time(one.get("created_at", "")),
+            function_url(one, info),
+        )
+        for one in functions
+    ]
+    print_table(("NAME", "VERSION", "UPDATED", "URL"), rows)
+
+
+def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns as wide as their widest cell."""
+    table = [heads, *rows]
+    widths = [max(len(row[column]) for row in table) for column in range(len(heads))]
+    for row in table:
+        cells = (f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def print_log_line(line: LogLine) -> None:
+    """Time, level and text; coloured on a terminal."""
+    level = str(line.get("level", "info"))
+    head = f"{local_time(line.get('time', ''))}  {level:<7}  {line.get('pod', '')}  "
+    click.echo(
+        click.style(head, dim=True) + click.style(str(line["text"]), fg=_LEVEL_COLOURS.get(level))
+    )
+
+
+def local_time(stamp: str) -> str:
+    """An ISO 8601 time as this machine's clock shows it; anything else as it stands."""
+    try:
+        return datetime.fromisoformat(stamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except ValueError:
+        return stamp
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}={one}" for key, one in value.items()) or "-"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value) if value not in (None, "") else "-"

@@ -1,0 +1,102 @@
+"""What is uploaded: a file as it is, a folder as a tgz."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from sanfran_cli.errors import Refused
+
+IN_MEMORY_BYTES = 4 * 1024 * 1024
+"""A packed folder larger than this lies in a temporary file."""
+
+LEFT_OUT = frozenset({".git", ".DS_Store"})
+"""Never part of a function, and a history can be larger than everything else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A function's code, open for reading.
+
+    Args:
+        file_name: tells the service what it is: *.js *.mjs *.cjs *.ts *.zip *.tgz *.tar.gz *.tar.
+        content: from its start.
+        size: of the content, in bytes.
+    """
+
+    file_name: str
+    content: IO[bytes]
+    size: int
+
+
+@contextmanager
+def open_upload(path: Path, packed: Callable[[int], object] = lambda _: None) -> Iterator[Upload]:
+    """Opens a file, or packs a folder; closes (and removes) it at the end.
+
+    Args:
+        path: a file or a folder.
+        packed: told the bytes of each file of a folder as it is packed, for a progress bar.
+
+    Raises:
+        Refused: it cannot be read.
+    """
+    with ExitStack() as stack:
+        try:
+            if path.is_dir():
+                content: IO[bytes] = stack.enter_context(
+                    tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)
+                )
+                _pack(path, content, packed)
+                size = content.tell()
+                content.seek(0)
+                # Path(".").name is empty; the folder's real name is meant.
+                name = f"{path.resolve().name or 'function'}.tgz"
+            else:
+                content = stack.enter_context(path.open("rb"))
+                size = os.fstat(content.fileno()).st_size
+                name = path.name
+        except OSError as error:
+            raise Refused(f"{error.filename or path}: {error.strerror or error}") from error
+        yield Upload(name, content, size)
+
+
+def folder_bytes(path: Path) -> int:
+    """How many bytes of files a folder would pack, for a progress bar."""
+    return sum(one.lstat().st_size for one in _members(path) if one.is_file())
+
+
+def _pack(folder: Path, into: IO[bytes], packed: Callable[[int], object]) -> None:
+    # Level 1: on one machine, and on most networks, more effort costs more time than it saves.
+    with tarfile.open(fileobj=into, mode="w:gz", compresslevel=1) as archive:
+        for path in _members(folder):
+            member = archive.gettarinfo(path, arcname=str(path.relative_to(folder)))
+            if member is None:
+                raise Refused(f"{path} is a socket; a function can have files and folders only")
+            if member.islnk():  # a second name of a file already in: its own copy is simpler
+                member.type = tarfile.REGTYPE
+                member.size = path.stat().st_size
+            # Who built it is nobody's business, and would change the archive.
+            member.uid = member.gid = 0
+            member.uname = member.gname = ""
+            if member.isreg():
+                with path.open("rb") as file:
+                    archive.addfile(member, file)
+                packed(member.size)
+            else:
+                archive.addfile(member)
+
+
+def _members(folder: Path) -> Iterator[Path]:
+    """Everything below the folder in a fixed order, links not followed."""
+    for path in sorted(folder.iterdir()):
+        if path.name in LEFT_OUT:
+            continue
+        yield path
+        if path.is_dir() and not path.is_symlink():
+            yield from _members(path)

@@ -1,0 +1,125 @@
+"""A function's settings as people write them: `K=V`, env files, numbers.
+
+Ranges are the api service's to judge; this only turns text into the JSON that it takes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TypedDict
+
+from sanfran_cli.errors import Refused
+
+
+class Settings(TypedDict, total=False):
+    """What a function's author may set. What is absent keeps its value or gets the default."""
+
+    env: dict[str, str]
+    timeout: float
+    """Seconds, one request from head to last byte."""
+    concurrency: int
+    """Requests that one pod runs at once."""
+    min_scale: int
+    """Pods that stay active without traffic."""
+    max_scale: int
+    """Pods at most; 0: only the engine's own limit."""
+    idle_timeout: float
+    """Seconds without traffic until a pod is recycled; 0: the engine's own."""
+
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DOUBLE_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(?:#.*)?')
+_SINGLE_QUOTED = re.compile(r"'([^']*)'\s*(?:#.*)?")
+_COMMENT = re.compile(r"(?:^|\s)#.*")
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
+
+
+def parse_variable(text: str) -> tuple[str, str]:
+    """Takes `K=V` apart; the value is everything after the first `=`, as it stands.
+
+    Raises:
+        ValueError: it is not of that form; says what would work.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"{text!r} is not K=V; try {text.strip() or 'NAME'}=value")
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no variable name; letters, digits and _ work, as in API_KEY")
+    return name, value
+
+
+def parse_env_file(text: str) -> dict[str, str]:
+    """Reads a file of variables: one `K=V` per line.
+
+    Blank lines and lines that begin with `#` count for nothing, as does `export ` before a name.
+    A bare value ends at ` #` or at the line's end. In 'single quotes' all stands as it is; in
+    "double quotes" `\\n`, `\\r`, `\\t`, `\\"` and `\\\\` are escapes. No value spans lines, and
+    nothing is substituted.
+
+    Raises:
+        ValueError: names the line and what would work.
+    """
+    found: dict[str, str] = {}
+    for number, raw in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
+        line = raw.strip()
+        if not line or line.startswith("#"):
+            continue
+        try:
+            name, value = parse_variable(line.removeprefix("export ").lstrip())
+            found[name] = _unquote(value.strip())
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+    return found
+
+
+def _unquote(value: str) -> str:
+    if value.startswith('"'):
+        if quoted := _DOUBLE_QUOTED.fullmatch(value):
+            return re.sub(r"\\(.)", lambda one: _ESCAPES.get(one[1], one[1]), quoted[1])
+    elif value.startswith("'"):
+        if quoted := _SINGLE_QUOTED.fullmatch(value):
+            return quoted[1]
+    else:
+        return _COMMENT.sub("", value).rstrip()
+    raise ValueError(f"{value!r} has no end to its quotes, or something after it")
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """Reads such a file from disk.
+
+    Raises:
+        Refused: it cannot be read, or a line is wrong.
+    """
+    try:
+        return parse_env_file(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise Refused(f"--env-file {path}: {error}") from None
+
+
+def gather(
+    *,
+    env: Iterable[str],
+    env_file: Path | None,
+    numbers: Mapping[str, float | int | None],
+) -> Settings:
+    """Puts the settings' options together; what was not given stays absent.
+
+    Args:
+        env: `K=V` each; wins over the file.
+        env_file: a file of variables.
+        numbers: the other settings by their names, None when not given.
+
+    Raises:
+        Refused: the env file is wrong.
+        ValueError: a variable is wrong.
+    """
+    settings: Settings = {}
+    variables = read_env_file(env_file) if env_file else {}
+    variables.update(parse_variable(one) for one in env)
+    if variables or env_file:
+        settings["env"] = variables
+    given = {name: value for name, value in numbers.items() if value is not None}
+    settings.update(given)  # type: ignore[typeddict-item]  # the names are the options' own
+    return settings

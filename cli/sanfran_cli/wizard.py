@@ -1,0 +1,142 @@
+"""`sanfran` alone: asks what to do, one question after another."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import questionary
+
+from sanfran_cli import output as show
+from sanfran_cli.client import DEFAULT_API, Client
+from sanfran_cli.commands.functions import open_upload_with_progress
+
+BANNER = r"""
+   ___            ___
+  / __| __ _ _ _ | __| _ __ _ _ _
+  \__ \/ _` | ' \| _| '_/ _` | ' \
+  |___/\__,_|_||_|_||_| \__,_|_||_|
+"""
+
+ACTIONS = {
+    "create": "create   a new function",
+    "get": "get      show a function",
+    "update": "update   give a function new code",
+    "delete": "delete   remove a function",
+    "list": "list     show all functions",
+}
+
+MINIKUBE_SECONDS = 2.0
+"""`minikube ip` takes half a second when it runs, and nobody waits for it when it does not."""
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+
+
+def run_wizard() -> None:
+    """Asks, does, and prints. Ctrl-C leaves with exit code 130."""
+    click.secho(BANNER, fg="cyan")
+    try:
+        _ask_and_act()
+    except (KeyboardInterrupt, EOFError):
+        click.echo("Bye.")
+        sys.exit(130)
+
+
+def check_name(name: str) -> bool | str:
+    """Whether a function may have this name; a text says what is wrong with it."""
+    if _NAME.fullmatch(name):
+        return True
+    if not name:
+        return "A name, such as hello"
+    if len(name) > 63:
+        return "At most 63 characters"
+    return "a-z, 0-9 and - only, with a letter or digit at both ends, as in my-function"
+
+
+def check_url(url: str) -> bool | str:
+    """Whether this can be an API server."""
+    return bool(re.fullmatch(r"https?://[^\s/]+.*", url)) or "A URL, such as http://10.0.0.5:8081"
+
+
+def check_path(path: str) -> bool | str:
+    """Whether there is something at the path."""
+    return bool(path and Path(path).expanduser().exists()) or "A file or folder that exists"
+
+
+def minikube_api() -> str | None:
+    """The address of minikube on this machine, None without one that runs."""
+    if not shutil.which("minikube"):
+        return None
+    try:
+        answer = subprocess.run(
+            ["minikube", "ip"], capture_output=True, text=True, timeout=MINIKUBE_SECONDS, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    address = answer.stdout.strip()
+    return f"http://{address}" if re.fullmatch(r"[0-9.]+", address) else None
+
+
+def _ask_and_act() -> None:
+    api = _ask_api()
+    action = questionary.select(
+        "What would you like to do?",
+        [questionary.Choice(title, value) for value, title in ACTIONS.items()],
+    ).unsafe_ask()
+    if action == "list":
+        asyncio.run(_list(api))
+        return
+    name = questionary.text("Name of the function:", validate=check_name).unsafe_ask()
+    if action in ("create", "update"):
+        path = questionary.path("File or folder with its code:", validate=check_path).unsafe_ask()
+        asyncio.run(_send(api, action, name, Path(path).expanduser()))
+    elif action == "get":
+        asyncio.run(_get(api, name))
+    elif questionary.confirm(f"Delete {name}?", default=False).unsafe_ask():
+        asyncio.run(_delete(api, name))
+
+
+def _ask_api() -> str:
+    choices = [questionary.Choice(f"this machine  {DEFAULT_API}", DEFAULT_API)]
+    if own := os.environ.get("SANFRAN_API"):
+        choices.insert(0, questionary.Choice(f"SANFRAN_API   {own}", own))
+    if minikube := minikube_api():
+        choices.append(questionary.Choice(f"minikube      {minikube}", minikube))
+    choices.append(questionary.Choice("other", ""))
+    api = questionary.select("Which API server?", choices).unsafe_ask()
+    return str(api or questionary.text("Its URL:", validate=check_url).unsafe_ask())
+
+
+async def _send(api: str, action: str, name: str, path: Path) -> None:
+    async with Client(api) as client:
+        with open_upload_with_progress(path) as (upload, sent):
+            if action == "create":
+                function = await client.create(name, upload, sent=sent)
+            else:
+                function = await client.update(name, upload, sent=sent)
+        url = show.function_url(function, await client.info())
+    click.secho(f"{name} is live, version {function['version']}", fg="green")
+    click.echo(url)
+
+
+async def _get(api: str, name: str) -> None:
+    async with Client(api) as client:
+        function = await client.get(name)
+        show.print_function(function, show.function_url(function, await client.info()))
+
+
+async def _list(api: str) -> None:
+    async with Client(api) as client:
+        show.print_functions([one async for one in client.list()], await client.info())
+
+
+async def _delete(api: str, name: str) -> None:
+    async with Client(api) as client:
+        await client.delete(name)
+    click.echo(f"{name} is gone")
