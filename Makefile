@@ -1,0 +1,70 @@
+# Everything that a developer runs. Needs Python 3.11+, pip and make; all else is installed into .venv.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+RUNTIME_SOURCES := $(shell git ls-files runtime demo api/docs-assets 2>/dev/null) hatch_build.py
+PROTOS := $(wildcard proto/sanfran_proto/*.proto)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help
+help: ## what there is to run
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.packages: requirements/dev.txt
+	@test -n "$(PYTHON)" || { echo "SanFran needs Python 3.11 or newer; make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@# Debian's python3 comes without venv: virtualenv does the same, from PyPI.
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) 2>/dev/null || { \
+		rm -rf $(VENV) && $(PYTHON) -m pip install -q --target .bootstrap virtualenv && \
+		PYTHONPATH=.bootstrap $(PYTHON) -m virtualenv -q $(VENV) && rm -rf .bootstrap; }
+	$(BIN)/python -m pip install -q --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(READY): $(VENV)/.packages pyproject.toml $(RUNTIME_SOURCES)
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: setup
+setup: $(READY) ## install everything into .venv, build the Node runtime
+
+.PHONY: run
+run: $(READY) ## the engine on this machine with the demo functions; Ctrl-C stops it
+	@exec $(BIN)/sanfran up --data .sanfran --demo
+
+.PHONY: test
+test: check ## what CI runs: the checks, then every test
+	$(BIN)/python -m pytest -q
+
+.PHONY: check
+check: $(READY) ## ruff, mypy strict, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(READY) ## let ruff format and mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: bench
+bench: $(READY) ## measure, each figure beside its reference from the same run
+	$(BIN)/python -m bench
+
+.PHONY: proto
+proto: $(READY) ## generate the Python code of the contracts
+	$(BIN)/python proto/generate.py proto/sanfran_proto
+
+.PHONY: lock
+lock: $(READY) ## choose new exact versions for requirements/
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python requirements/lock.py
+
+.PHONY: clean
+clean: ## remove what was installed and built; functions in .sanfran stay
+	rm -rf $(VENV) .bootstrap runtime/node_modules demo/*/node_modules \
+		sidecar/sanfran_sidecar/node api/sanfran_api/static

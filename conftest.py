@@ -1,0 +1,31 @@
+"""For every test of every part: it leaves no task and no process behind."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import psutil
+import pytest
+
+SETTLE = 10
+"""Turns of the loop that a task cancelled at the very end may take to be gone."""
+
+
+@pytest.fixture(autouse=True)
+async def no_task_is_left() -> AsyncIterator[None]:
+    yield
+    for _ in range(SETTLE):
+        left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        if not left:
+            return
+        await asyncio.sleep(0)
+    pytest.fail(f"tasks left behind: {[repr(task) for task in left]}")
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    before = {child.pid for child in psutil.Process().children()}
+    yield
+    left = [child for child in psutil.Process().children() if child.pid not in before]
+    _, left = psutil.wait_procs(left, timeout=1)
+    if left:
+        pytest.fail(f"processes left behind: {[' '.join(child.cmdline()) for child in left]}")
