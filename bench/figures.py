@@ -1,5 +1,6 @@
 """How figures are summed up and printed."""
 
+import itertools
 from collections.abc import Sequence
 
 BUCKETS = (2, 4, 6, 8, 10, 15, 20, 30, 50, 100)
@@ -15,7 +16,7 @@ def histogram(milliseconds: Sequence[float]) -> str:
     """One line per bucket: range, share, bar."""
     lines = []
     bounds = [0, *BUCKETS, None]
-    for low, high in zip(bounds, bounds[1:], strict=False):
+    for low, high in itertools.pairwise(bounds):
         assert low is not None
         inside = sum(1 for one in milliseconds if low <= one and (high is None or one < high))
         share = inside / len(milliseconds)
