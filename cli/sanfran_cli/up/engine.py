@@ -1,0 +1,178 @@
+"""The four services of one machine: how they find each other, their start, and their end in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sanfran_common.lifecycle import OwnedTasks
+
+from sanfran_cli.up.folder import DataFolder
+from sanfran_cli.up.logs import ServiceLog
+from sanfran_cli.up.ports import ReservedPort
+from sanfran_cli.up.service import Service
+
+STOP_ORDER = {"router": 2.0, "controller": 2.8, "pod-host": 3.8, "api": 4.5}
+"""Who stops after whom, and the seconds after the first signal at which each is killed. The router
+comes first, so that running requests still have all they need; the promise to users is 5 seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """What `sanfran up` was told.
+
+    Args:
+        pool_size: generic pods that wait for functions.
+        idle_timeout: seconds without traffic until a pod is recycled.
+        verbose: all log lines go to the terminal.
+    """
+
+    pool_size: int
+    idle_timeout: float
+    verbose: bool = False
+
+
+def commands(
+    options: EngineOptions, data: Path, run: Path, http: ReservedPort, api: ReservedPort
+) -> dict[str, list[str]]:
+    """The command line of each service, in the order of their start."""
+    sockets = {
+        name: f"unix:{run / name}.sock" for name in ("api", "controller", "router", "pod-host")
+    }
+    shared = ["--exit-with-stdin", "--log-format", "json", "--admin", "127.0.0.1:0"]
+    return {
+        "api": [
+            *_python("sanfran_api.main"),
+            *("--data", str(data)),
+            *("--listen", api.address),
+            *("--rpc-listen", sockets["api"]),
+            *("--controllers", sockets["controller"]),
+            *("--public-url", http.url),
+            *shared,
+        ],
+        "pod-host": [
+            *_python("sanfran_sidecar.host.main"),
+            *("--listen", sockets["pod-host"]),
+            *("--api", sockets["api"]),
+            *shared,
+        ],
+        "controller": [
+            *_python("sanfran_controller.main"),
+            *("--rpc-listen", sockets["controller"]),
+            *("--api", sockets["api"]),
+            *("--pods", sockets["pod-host"]),
+            *("--pool-size", str(options.pool_size)),
+            *("--idle-timeout", f"{options.idle_timeout:g}"),
+            *shared,
+        ],
+        "router": [
+            *_python("sanfran_router.main"),
+            *("--listen", http.address),
+            *("--controllers", sockets["controller"]),
+            *shared,
+        ],
+    }
+
+
+def _python(module: str) -> list[str]:
+    # -P: the folder that the user stands in must not shadow what a service imports.
+    return [sys.executable, "-P", "-m", module]
+
+
+class Engine:
+    """Runs the services until it is told to stop.
+
+    Args:
+        command_lines: of each service, by name.
+        folder: claimed.
+        facts: for run.json, besides the services.
+        verbose: all log lines go to the terminal.
+    """
+
+    def __init__(
+        self,
+        command_lines: dict[str, list[str]],
+        folder: DataFolder,
+        facts: dict[str, Any],
+        *,
+        verbose: bool = False,
+    ) -> None:
+        self._folder = folder
+        self._facts = facts
+        self._stop = asyncio.Event()
+        self._logs = {
+            name: ServiceLog(name, folder.logs, verbose=verbose) for name in command_lines
+        }
+        environ = {**os.environ, "SANFRAN_RPC_SECRET": secrets.token_urlsafe(32)}
+        self._services = {
+            name: Service(
+                name,
+                command,
+                environ=environ,
+                run=folder.run,
+                log=self._logs[name],
+                inherited=(folder.services_lock,),
+                changed=self._record,
+            )
+            for name, command in command_lines.items()
+        }
+
+    def stop(self) -> None:
+        """What a signal does: the first begins the ordered stop, the second ends all at once."""
+        if self._stop.is_set():
+            for service in self._services.values():
+                service.kill()
+        self._stop.set()
+
+    async def run(self, when_ready: Callable[[], Awaitable[None]]) -> None:
+        """Starts everything, calls `when_ready`, and returns when all is stopped.
+
+        Raises:
+            StartFailed: a service did not become ready at its first start.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with OwnedTasks("engine") as tasks:
+                for service in self._services.values():
+                    tasks.spawn(service.keep(), name=service.name)
+                try:
+                    await self._start_and_wait(when_ready)
+                finally:
+                    await self._stop_in_order(loop.time())
+        finally:
+            for log in self._logs.values():
+                log.close()
+
+    async def _start_and_wait(self, when_ready: Callable[[], Awaitable[None]]) -> None:
+        async def start() -> None:
+            await asyncio.gather(*(one.first_ready for one in self._services.values()))
+            await when_ready()
+
+        # A group of its own: its failure must not cancel the services, which stop in order.
+        async with OwnedTasks("engine") as tasks:
+            tasks.spawn(start(), name="start")
+            await self._stop.wait()
+
+    async def _stop_in_order(self, since: float) -> None:
+        self._stop.set()  # a signal from here on is a second one
+        for name, seconds in STOP_ORDER.items():
+            if name in self._services:
+                await self._services[name].stop(since + seconds)
+
+    def _record(self) -> None:
+        self._folder.record(
+            {
+                "pid": os.getpid(),
+                **self._facts,
+                "services": {
+                    name: {"pid": one.pid, "ready": one.is_ready, **one.addresses}
+                    for name, one in self._services.items()
+                },
+            }
+        )
