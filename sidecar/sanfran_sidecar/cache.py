@@ -1,0 +1,242 @@
+"""Unpacked read-only bundles on disk by digest, shared by all pods of the process.
+
+An entry is a folder `<digest>.<bytes on disk>`. It is made under another name and renamed when
+complete, so what bears the name is complete. Least recently used entries make room; one that a pod
+runs is never removed, even if that means to be over the bound until the pod lets go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import re
+import secrets
+import tempfile
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Protocol, Self
+
+from prometheus_client import Counter, Gauge
+from sanfran_common.lifecycle import OwnedTasks
+from sanfran_common.telemetry.logs import get_logger
+
+from sanfran_sidecar.errors import BundleRefused, BundleUnavailable, SidecarError
+from sanfran_sidecar.folders import lock_folder, remove_tree
+from sanfran_sidecar.unpack import Limits, unpack
+from sanfran_sidecar.waiting import in_thread
+
+log = get_logger("cache")
+
+HITS = Counter("sanfran_sidecar_bundle_hits", "Activations whose bundle was on disk")
+MISSES = Counter("sanfran_sidecar_bundle_misses", "Activations whose bundle had to be fetched")
+SIZE = Gauge("sanfran_sidecar_bundle_cache_bytes", "Bytes of unpacked bundles on disk, about")
+
+IN_MEMORY = 1 << 20
+"""Bytes of an archive that are held in memory; a larger one goes through an unlinked file."""
+INLINE = 32 << 10
+"""Bytes of an archive that is unpacked on the event loop: at most 21 files, under a millisecond,
+while the way to a thread and back may cost several when the loop is busy."""
+TEMPORARY = "partial-"
+ENTRY = re.compile(r"([0-9a-f]{64})\.(\d+)")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Source(Protocol):
+    """Where bundles come from."""
+
+    async def fetch(self, digest: str, into: IO[bytes], limit: int) -> None:
+        """Writes the verified bundle; see `ApiBundles.fetch`."""
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    folder: Path
+    size: int
+    leases: int = 0
+
+
+class BundleLease:
+    """A bundle that stays on disk until `release`, which may be called more than once."""
+
+    __slots__ = ("_cache", "_entry", "folder")
+
+    def __init__(self, cache: DigestCache, entry: _Entry) -> None:
+        self._cache = cache
+        self._entry: _Entry | None = entry
+        self.folder = entry.folder
+
+    def release(self) -> None:
+        """The pod that ran it is dead."""
+        if self._entry is not None:
+            self._entry.leases -= 1
+            self._entry = None
+            self._cache.make_room()
+
+
+class DigestCache:
+    """The cache. Use it with `async with`; it owns its folder meanwhile.
+
+    Args:
+        folder: made if needed; on one file system with nothing else that matters.
+        max_bytes: on disk, about, of what is kept.
+        source: asked on a miss, once for all who wait for the same digest.
+        limits: of one bundle.
+
+    Raises:
+        FolderInUse: on entering.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int, source: Source, limits: Limits) -> None:
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._source = source
+        self._limits = limits
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._size = 0
+        self._fetching: dict[str, asyncio.Future[None]] = {}
+        self._tasks = OwnedTasks("bundle cache")
+        self._lock: IO[str] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._lock = lock_folder(self._folder, "cache folder")
+        try:
+            await in_thread(self._restore, self._lock)
+        except BaseException:
+            self._lock.close()
+            raise
+        await self._tasks.__aenter__()
+        self.make_room()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await self._tasks.__aexit__(kind, error, trace)
+        finally:
+            if self._lock is not None:
+                self._lock.close()
+
+    async def acquire(self, digest: str, size: int) -> BundleLease:
+        """The unpacked bundle, from disk or from the source.
+
+        Args:
+            digest: SHA-256, 64 hexadecimal digits.
+            size: bytes of the archive as announced; 0: unknown.
+
+        Returns:
+            A lease that the caller releases when no process uses the files any more.
+
+        Raises:
+            BundleUnavailable: it cannot be had now.
+            BundleRefused: it is no good.
+        """
+        (HITS if digest in self._entries else MISSES).inc()
+        while digest not in self._entries:
+            fetching = self._fetching.get(digest)
+            if fetching is None:
+                fetching = self._fetching[digest] = asyncio.get_running_loop().create_future()
+                self._tasks.spawn(self._fetch(digest, size, fetching), name=f"fetch {digest}")
+            # Another entry may push this one out before this waiter runs again: look once more.
+            await asyncio.shield(fetching)
+        entry = self._entries[digest]
+        entry.leases += 1
+        self._entries.move_to_end(digest)
+        os.utime(entry.folder)  # the order of use, for the next start
+        return BundleLease(self, entry)
+
+    def make_room(self) -> None:
+        """Drops entries that nobody uses, the longest unused first, until the bound holds."""
+        if self._size > self._max_bytes:
+            for digest, entry in list(self._entries.items()):
+                if entry.leases:
+                    continue
+                del self._entries[digest]
+                self._size -= entry.size
+                doomed = self._folder / f"{TEMPORARY}{secrets.token_hex(8)}"
+                entry.folder.rename(doomed)  # at once: half an entry never bears the name
+                self._tasks.spawn(self._remove(doomed), name=f"remove {digest}")
+                if self._size <= self._max_bytes:
+                    break
+        SIZE.set(self._size)
+
+    async def _fetch(self, digest: str, size: int, done: asyncio.Future[None]) -> None:
+        try:
+            entry = await self._fetch_and_unpack(digest, size)
+        except asyncio.CancelledError:
+            done.cancel()
+            raise
+        except SidecarError as error:
+            done.set_exception(error)
+            done.exception()  # seen: who waited may be gone
+        except OSError as error:
+            # A full disk, most likely. Nothing is left of the attempt.
+            reason = "no space left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
+            log.warning("bundle not written", digest=digest, error=str(error))
+            done.set_exception(BundleUnavailable(f"bundle {digest}: not written: {reason}"))
+            done.exception()
+        else:
+            self._entries[digest] = entry
+            self._size += entry.size
+            entry.leases += 1  # the newest is wanted by someone
+            self.make_room()
+            entry.leases -= 1
+            done.set_result(None)
+        finally:
+            del self._fetching[digest]
+
+    async def _fetch_and_unpack(self, digest: str, size: int) -> _Entry:
+        limit = min(size, self._limits.bytes) if size else self._limits.bytes
+        if size > self._limits.bytes:
+            raise BundleRefused(f"bundle of {size} bytes; {self._limits.bytes} are allowed")
+        with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=str(self._folder)) as archive:
+            await self._source.fetch(digest, archive, limit)
+            inline = archive.tell() <= INLINE
+            archive.seek(0)
+            partial = self._folder / f"{TEMPORARY}{secrets.token_hex(8)}"
+            try:
+                partial.mkdir(mode=0o700)
+                if inline:
+                    used = unpack(archive, partial, self._limits)
+                else:
+                    used = await in_thread(unpack, archive, partial, self._limits)
+                folder = self._folder / f"{digest}.{used}"
+                partial.rename(folder)
+            except BaseException:
+                await in_thread(remove_tree, partial)
+                raise
+        return _Entry(folder, used)
+
+    async def _remove(self, doomed: Path) -> None:
+        try:
+            await in_thread(remove_tree, doomed)
+        except OSError as error:
+            log.warning("not removed", folder=str(doomed), error=str(error))
+
+    def _restore(self, lock: IO[str]) -> None:
+        """Takes over what an earlier process left; runs in a thread, before anything else."""
+        lock.seek(0)
+        boot = BOOT_ID.read_text() if BOOT_ID.exists() else ""
+        # Nothing is synced to disk, so after a crash of the machine an entry may be hollow.
+        trusted = lock.read() == boot
+        found: list[tuple[float, str, _Entry]] = []
+        for path in self._folder.iterdir():
+            match = ENTRY.fullmatch(path.name)
+            if match and trusted:
+                entry = _Entry(path, int(match[2]))
+                found.append((path.stat().st_mtime, match[1], entry))
+            elif match or path.name.startswith(TEMPORARY):
+                remove_tree(path)
+        for _, digest, entry in sorted(found, key=lambda one: one[:2]):
+            self._entries[digest] = entry
+            self._size += entry.size
+        lock.seek(0)
+        lock.truncate()
+        lock.write(boot)
+        lock.flush()

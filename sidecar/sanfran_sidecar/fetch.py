@@ -1,0 +1,65 @@
+"""Streams a bundle from the api service and verifies it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import IO, cast
+
+from grpclib import GRPCError
+from sanfran_proto.sanfran import v1 as pb
+
+from sanfran_sidecar.errors import BundleUnavailable
+
+
+class ApiBundles:
+    """Bundles as the api service has them.
+
+    Args:
+        api: a stub on a channel of its owner.
+        timeout: seconds for one bundle, from the call to its last byte.
+    """
+
+    def __init__(self, api: pb.ApiStub, timeout: float) -> None:
+        self._api = api
+        self._timeout = timeout
+
+    async def fetch(self, digest: str, into: IO[bytes], limit: int) -> None:
+        """Writes the bundle of that digest.
+
+        Args:
+            limit: bytes after which it cannot be what was announced.
+
+        Raises:
+            BundleUnavailable: the api does not answer, does not have it, or sent something else.
+            OSError: `into` takes no more.
+        """
+        digester = hashlib.sha256()
+        size = 0
+        request = pb.FetchBundleRequest(digest=digest)
+        try:
+            async with (
+                asyncio.timeout(self._timeout),
+                aclosing(self._chunks(request)) as chunks,
+            ):
+                async for chunk in chunks:
+                    size += len(chunk.data)
+                    if size > limit:
+                        raise BundleUnavailable(f"bundle {digest}: more than {limit} bytes came")
+                    digester.update(chunk.data)
+                    into.write(chunk.data)
+        except GRPCError as error:
+            text = f"bundle {digest}: api says {error.status.name}: {error.message}"
+            raise BundleUnavailable(text) from error
+        except TimeoutError as error:
+            text = f"bundle {digest}: not here after {self._timeout:g} s"
+            raise BundleUnavailable(text) from error
+        if digester.hexdigest() != digest:
+            raise BundleUnavailable(f"bundle {digest}: {size} bytes with another digest came")
+
+    def _chunks(self, request: pb.FetchBundleRequest) -> AsyncGenerator[pb.BundleChunk, None]:
+        # The stub says AsyncIterator, which cannot be closed early; it is a generator.
+        chunks = self._api.fetch_bundle(request, timeout=self._timeout)
+        return cast("AsyncGenerator[pb.BundleChunk, None]", chunks)

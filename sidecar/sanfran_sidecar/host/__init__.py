@@ -1,0 +1,1 @@
+"""The pod host: many pods in one process, each with its own `Sidecar` service."""

@@ -1,0 +1,218 @@
+"""The pods of a host: made, watched, forgotten when gone."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+
+from prometheus_client import Gauge
+from sanfran_common.lifecycle import OwnedTasks
+from sanfran_common.rpc.server import RpcServer
+from sanfran_common.telemetry.logs import get_logger
+from sanfran_proto.sanfran import v1 as pb
+
+from sanfran_sidecar.errors import BadRequest, HostFull, NameTaken, Stopping
+from sanfran_sidecar.parts import PodParts
+from sanfran_sidecar.pod import Pod
+from sanfran_sidecar.service import Sidecar
+from sanfran_sidecar.state import Phase
+from sanfran_sidecar.waiting import Changes
+
+log = get_logger("host")
+
+PODS = Gauge("sanfran_pod_host_pods", "Pods that exist")
+NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+LAST_ANSWERS = 0.5
+"""Seconds for calls that learn of a pod's end to get their answer, before its server closes."""
+
+
+@dataclass(slots=True, eq=False)
+class Hosted:
+    """A pod and what the host knows of it."""
+
+    name: str
+    controller: str
+    pod: Pod | None = None
+    address: str = ""
+    ready: bool = False
+    served: asyncio.Future[None] = field(default_factory=lambda: _future())
+    """Done when its service listens, or why it does not."""
+    ended: asyncio.Future[None] = field(default_factory=lambda: _future())
+    """Done when nothing is left of it."""
+
+    def message(self) -> pb.Pod:
+        """What callers see."""
+        return pb.Pod(
+            name=self.name,
+            controller=self.controller,
+            sidecar_address=self.address,
+            ready=self.ready,
+        )
+
+
+def _future() -> asyncio.Future[None]:
+    return asyncio.get_running_loop().create_future()
+
+
+class HostedPods:
+    """All pods of the host. Use it with `tasks` of its owner; `stop` ends it in order.
+
+    Args:
+        parts: makes pods.
+        tasks: owns a task for each pod.
+        max_pods: that may exist at once.
+        over_tcp: the pods' services listen on 127.0.0.1 instead of Unix sockets.
+        secret: that callers of the pods' services must send.
+    """
+
+    def __init__(
+        self, parts: PodParts, tasks: OwnedTasks, *, max_pods: int, over_tcp: bool, secret: str
+    ) -> None:
+        self._parts = parts
+        self._tasks = tasks
+        self._max_pods = max_pods
+        self._over_tcp = over_tcp
+        self._secret = secret
+        self._pods: dict[str, Hosted] = {}
+        self._ending: set[asyncio.Future[None]] = set()
+        self._watchers: set[_Watcher] = set()
+        self._stopping = False
+
+    async def create(self, name: str, controller: str) -> pb.Pod:
+        """A pod that exists, ready or not. A repeat by the same controller gives the same pod.
+
+        Raises:
+            BadRequest: the name is not a DNS subdomain.
+            NameTaken: another controller has a pod of that name.
+            HostFull: at the limit.
+            Stopping: the host makes no more pods.
+            OSError: its service cannot listen.
+        """
+        if not NAME.fullmatch(name):
+            raise BadRequest(f"name: {name!r} is not lowercase letters, digits, - and .; try pod-1")
+        hosted = self._pods.get(name)
+        if hosted is None:
+            if self._stopping:
+                raise Stopping("the host stops")
+            if len(self._pods) >= self._max_pods:
+                raise HostFull(f"the host has its {self._max_pods} pods")
+            hosted = self._pods[name] = Hosted(name, controller)
+            PODS.set(len(self._pods))
+            self._tasks.spawn(self._host(hosted), name=f"pod {name}")
+        elif hosted.controller != controller:
+            raise NameTaken(f"pod {name} belongs to controller {hosted.controller}")
+        await asyncio.shield(hosted.served)
+        return hosted.message()
+
+    async def delete(self, name: str) -> None:
+        """Kills the pod; returns when nothing is left of it. One that is not there is fine."""
+        hosted = self._pods.get(name)
+        if hosted is not None:
+            if hosted.pod is not None:
+                hosted.pod.end("deleted")
+            await asyncio.shield(hosted.ended)
+
+    async def watch(self) -> AsyncGenerator[pb.PodEvent, None]:
+        """Every pod, `synced`, then changes; of each pod only the newest one is kept waiting."""
+        watcher = _Watcher()
+        for hosted in self._pods.values():
+            if hosted.address:
+                watcher.put(hosted.message())
+        self._watchers.add(watcher)
+        try:
+            for event in watcher.take():
+                yield event
+            yield pb.PodEvent(synced=pb.PodsSynced())
+            while True:
+                seen = watcher.changes.count
+                for event in watcher.take():
+                    yield event
+                await watcher.changes.wait(seen)
+        finally:
+            self._watchers.discard(watcher)
+
+    async def stop(self, grace: float) -> None:
+        """Takes no more pods, lets running requests end for `grace` seconds, ends all pods."""
+        self._stopping = True
+        pods = [hosted.pod for hosted in self._pods.values() if hosted.pod is not None]
+        async with asyncio.TaskGroup() as group:
+            for pod in pods:
+                group.create_task(pod.quiesce(grace), name=f"quiesce {pod.name}")
+        for pod in pods:
+            pod.end("the host stops")
+        if self._ending:
+            await asyncio.wait(self._ending)
+
+    async def _host(self, hosted: Hosted) -> None:
+        """One pod's life, its service around it."""
+        self._ending.add(hosted.ended)
+        hosted.pod = pod = self._parts.make_pod(hosted.name, self._on_phase(hosted))
+        address = "127.0.0.1:0" if self._over_tcp else f"unix:{self._parts.run.new_socket()}"
+        try:
+            async with RpcServer([Sidecar(pod)], address, secret=self._secret) as server:
+                hosted.address = server.address
+                hosted.served.set_result(None)
+                self._tell(lambda watcher: watcher.put(hosted.message()))
+                await pod.run()
+                await server.drain(LAST_ANSWERS)
+        except OSError as error:
+            log.error("pod not served", pod=hosted.name, error=str(error))
+            if not hosted.served.done():
+                hosted.served.set_exception(error)
+                hosted.served.exception()  # seen: the caller may be gone
+        finally:
+            pod.end("the host stops")
+            hosted.ended.set_result(None)
+            self._ending.discard(hosted.ended)
+
+    def _on_phase(self, hosted: Hosted) -> Callable[[Phase], None]:
+        def on_phase(phase: Phase) -> None:
+            if phase is Phase.GONE:
+                if self._pods.get(hosted.name) is hosted:
+                    del self._pods[hosted.name]
+                    PODS.set(len(self._pods))
+                self._tell(lambda watcher: watcher.gone(hosted.name))
+            elif phase is Phase.GENERIC and not hosted.ready:
+                hosted.ready = True
+                self._tell(lambda watcher: watcher.put(hosted.message()))
+
+        return on_phase
+
+    def _tell(self, what: Callable[[_Watcher], None]) -> None:
+        for watcher in self._watchers:
+            what(watcher)
+
+
+class _Watcher:
+    """What one caller has not been told yet.
+
+    Bounded by twice the pods that may exist: one event per pod, and an end is kept only for a pod
+    that the caller knows of.
+    """
+
+    def __init__(self) -> None:
+        self.changes = Changes()
+        self._known: set[str] = set()
+        self._waiting: dict[str, pb.PodEvent] = {}
+
+    def put(self, pod: pb.Pod) -> None:
+        self._waiting[pod.name] = pb.PodEvent(put=pod)
+        self.changes.notify()
+
+    def gone(self, name: str) -> None:
+        self._waiting.pop(name, None)
+        if name in self._known:
+            self._waiting[name] = pb.PodEvent(gone=name)
+            self.changes.notify()
+
+    def take(self) -> list[pb.PodEvent]:
+        events = list(self._waiting.values())
+        self._waiting.clear()
+        for event in events:
+            if event.put is not None:
+                self._known.add(event.put.name)
+            else:
+                self._known.discard(event.gone or "")
+        return events

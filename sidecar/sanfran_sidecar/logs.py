@@ -1,0 +1,118 @@
+"""The last lines that one activation wrote, bounded in lines and bytes.
+
+Writers never wait. A reader that falls behind loses the oldest lines and is told how many.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import AsyncGenerator
+from itertools import islice
+from typing import NamedTuple
+
+from sanfran_proto.sanfran import v1 as pb
+
+from sanfran_sidecar.waiting import Changes
+
+MAX_TEXT = 8192
+"""Characters of a line that are kept; a longer one is one blob and is cut."""
+MAX_TOTAL = 1 << 20
+"""Characters that are kept in all, so that hundreds of pods on a machine stay affordable."""
+
+LEVELS = {
+    "debug": pb.LogLevel.DEBUG,
+    "info": pb.LogLevel.INFO,
+    "warning": pb.LogLevel.WARNING,
+    "error": pb.LogLevel.ERROR,
+}
+
+
+class Line(NamedTuple):
+    """One line as it was written."""
+
+    time_ms: int
+    level: str
+    text: str
+
+
+class ActivationLog:
+    """Lines of one activation.
+
+    Args:
+        pod: named in every line.
+        version: of the function, named in every line.
+        max_lines: that are kept.
+    """
+
+    def __init__(self, pod: str, version: int, max_lines: int) -> None:
+        self._pod = pod
+        self._version = version
+        self._max_lines = max_lines
+        self._lines: deque[Line] = deque()
+        self._size = 0
+        self._first = 0
+        self._changes = Changes()
+        self._closed = False
+
+    def append(self, level: str, text: str, time_ms: int | None = None) -> None:
+        """Keeps a line, at the cost of the oldest ones.
+
+        Args:
+            level: a key of `LEVELS`.
+            text: without its line end.
+            time_ms: Unix time; now when None.
+        """
+        if len(text) > MAX_TEXT:
+            text = text[:MAX_TEXT] + "…"
+        self._lines.append(
+            Line(time.time_ns() // 1_000_000 if time_ms is None else time_ms, level, text)
+        )
+        self._size += len(text)
+        while len(self._lines) > self._max_lines or self._size > MAX_TOTAL:
+            self._size -= len(self._lines.popleft().text)
+            self._first += 1
+        self._changes.notify()
+
+    def close(self) -> None:
+        """The activation is over: followers get what is left and end."""
+        self._closed = True
+        self._changes.notify()
+
+    async def read(self, *, follow: bool, tail: int) -> AsyncGenerator[pb.LogLine, None]:
+        """The lines kept, and with `follow` those to come, until the activation is over.
+
+        Args:
+            tail: lines of the past at most; 0: all.
+        """
+        end = self._first + len(self._lines)
+        position = max(self._first, end - tail) if tail else self._first
+        while True:
+            seen = self._changes.count
+            if position < self._first:
+                yield self._message(
+                    Line(
+                        time.time_ns() // 1_000_000,
+                        "warning",
+                        f"[{self._first - position} lines dropped]",
+                    )
+                )
+                position = self._first
+            batch = list(islice(self._lines, position - self._first, None))
+            for line in batch:
+                yield self._message(line)
+            position += len(batch)
+            if batch:
+                continue
+            if self._closed or not follow:
+                return
+            await self._changes.wait(seen)
+
+    def _message(self, line: Line) -> pb.LogLine:
+        return pb.LogLine(
+            time_ms=line.time_ms,
+            level=LEVELS[line.level],
+            text=line.text,
+            pod=self._pod,
+            version=self._version,
+        )
