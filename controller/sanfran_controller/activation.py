@@ -1,0 +1,230 @@
+"""Makes generic pods serve functions.
+
+A *flight* is one attempt to give a function one more pod: metadata from the catalog, a pod from the
+stock, the sidecar's `Activate`. All callers that want the function wait for the same flight; those
+that leave do not end it. When the function changes while a flight is under way, what was loaded
+is thrown away and the flight starts over with the newest version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from types import TracebackType
+from typing import Self
+
+from grpclib import GRPCError, Status
+from sanfran_common.lifecycle import OwnedTasks
+from sanfran_common.telemetry.logs import get_logger
+from sanfran_proto.sanfran import v1 as pb
+
+from sanfran_controller import metrics
+from sanfran_controller.catalog import Catalog
+from sanfran_controller.errors import ActivationError, LoadFailed, NoCapacity, Unavailable
+from sanfran_controller.fleet import Fleet
+from sanfran_controller.functions import Function, Functions
+from sanfran_controller.pods import Activation, Pod
+from sanfran_controller.sidecars import CALL_TIMEOUT
+from sanfran_controller.states import PodEvent, PodState
+from sanfran_controller.stock import ClaimDropped
+
+log = get_logger("activation")
+
+TRIES = 3
+"""Pods per flight. One may die by chance and a second with it; a third says that it is not chance."""
+LEAST_CALL = 1.0
+"""Seconds that a load gets, also when the pod came in the last moment."""
+
+Flight = asyncio.Task[ActivationError | None]
+
+
+class Activator:
+    """Runs flights while its `async with` lasts.
+
+    Args:
+        timeout: seconds for one flight, the wait for a pod included.
+    """
+
+    def __init__(
+        self, catalog: Catalog, functions: Functions, fleet: Fleet, *, timeout: float
+    ) -> None:
+        self._catalog = catalog
+        self._functions = functions
+        self._fleet = fleet
+        self._timeout = timeout
+        self._tasks = OwnedTasks("activation")
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._tasks.__aexit__(kind, error, trace)
+
+    async def activate(self, name: str, *, saturated: bool) -> pb.Route:
+        """Returns the route of a function that is served.
+
+        Args:
+            name: of the function.
+            saturated: one more pod is wanted than now, if max_scale allows.
+
+        Raises:
+            ActivationError: it cannot be served.
+        """
+        began = time.monotonic()
+        function = self._functions.of(name)
+        function.scaler.used(began)
+        if function.route is not None and (not saturated or self._at_most(function)):
+            return function.route
+        want = len(self._functions.fresh(function)) + 1 if saturated else 1
+        done, _ = await asyncio.wait(
+            self.ensure(function, want), return_when=asyncio.FIRST_COMPLETED
+        )
+        metrics.STEP_SECONDS.labels("queue").observe(time.monotonic() - began)
+        if function.route is not None:
+            return function.route
+        for flight in done:
+            outcome = Unavailable("stopping") if flight.cancelled() else flight.result()
+            if outcome is not None:
+                raise outcome
+        raise Unavailable("the pod ended right after its activation")
+
+    def ensure(self, function: Function, want: int) -> set[Flight]:
+        """Starts as many flights as a function lacks to have `want` pods of its newest version, and
+        returns all that are under way. A flight never raises: its result is its error."""
+        missing = want - len(self._functions.fresh(function)) - len(function.flights)
+        for _ in range(missing):
+            flight = self._tasks.spawn(self._fly(function), name=f"activate {function.name}")
+            function.flights.add(flight)
+            flight.add_done_callback(lambda flight: self._landed(function, flight))
+        return set(function.flights)
+
+    def _landed(self, function: Function, flight: Flight) -> None:
+        function.flights.discard(flight)
+        self._functions.forget(function)
+
+    def _at_most(self, function: Function) -> bool:
+        most = self._functions.settings(function.name).max_scale
+        return bool(most) and len(self._functions.fresh(function)) >= most
+
+    async def _fly(self, function: Function) -> ActivationError | None:
+        try:
+            await self._give_pod(function, time.monotonic() + self._timeout)
+        except ActivationError as error:
+            metrics.ACTIVATIONS.labels(type(error).__name__).inc()
+            log.info("not activated", function=function.name, why=str(error))
+            return error
+        metrics.ACTIVATIONS.labels("ok").inc()
+        return None
+
+    async def _give_pod(self, function: Function, deadline: float) -> None:
+        began = time.monotonic()
+        failures = 0
+        while True:
+            version = await self._catalog.require(function.name)
+            self._refuse_broken(function, version)
+            try:
+                pod = await self._claim(function, deadline)
+            except ClaimDropped:
+                continue
+            if self._catalog.get(function.name) is not version:
+                self._give_back(pod)
+                continue
+            try:
+                answer = await self._load(pod, version, deadline)
+            except GRPCError as error:
+                await self._after_broken_call(pod, error)
+                if error.status is Status.DEADLINE_EXCEEDED:
+                    message = f"the code did not finish loading within {self._timeout:g} s"
+                    function.failed(version, message, message, time.monotonic())
+                    raise LoadFailed(message, message) from error
+                failures += 1
+                if failures >= TRIES:
+                    why = f"{failures} pods failed: {error.status.name} {error.message}"
+                    raise Unavailable(why) from error
+                continue
+            if answer.failed is not None:
+                self._fleet.end(pod, "spent by code that did not load", expected=True)
+                if self._catalog.get(function.name) is version:
+                    raise self._load_failed(function, version, answer.failed)
+            elif self._catalog.get(function.name) is not version:
+                self._fleet.recycle(pod)
+            elif answer.loaded is not None and pod.state is PodState.ACTIVATING:
+                self._serve(function, pod, answer.loaded, began)
+                return
+
+    async def _claim(self, function: Function, deadline: float) -> Pod:
+        began = time.monotonic()
+        growth = bool(self._functions.fresh(function))
+        try:
+            async with asyncio.timeout(deadline - began):
+                pod = await self._fleet.stock.claim(function.name, growth=growth)
+        except TimeoutError as error:
+            raise NoCapacity(f"no pod could be had within {self._timeout:g} s") from error
+        metrics.STEP_SECONDS.labels("claim").observe(time.monotonic() - began)
+        return pod
+
+    async def _load(
+        self, pod: Pod, version: pb.FunctionVersion, deadline: float
+    ) -> pb.ActivatePodResponse:
+        began = time.monotonic()
+        pod.activation = Activation(secrets.token_urlsafe(16), version)
+        request = pb.ActivatePodRequest(activation_id=pod.activation.id, function=version)
+        try:
+            answer = await pod.calls.activate(request, timeout=max(deadline - began, LEAST_CALL))
+        except asyncio.CancelledError:
+            self._fleet.recycle(pod)  # whether it has loaded is not known
+            raise
+        metrics.STEP_SECONDS.labels("call").observe(time.monotonic() - began)
+        return answer
+
+    async def _after_broken_call(self, pod: Pod, error: GRPCError) -> None:
+        """Puts a pod where it belongs whose `Activate` gave no answer."""
+        if pod.state is not PodState.ACTIVATING:
+            return
+        if error.status is Status.UNAVAILABLE:
+            # Either the sidecar cannot be reached, or it could not get the bundle: ask which.
+            try:
+                state = await pod.calls.get_state(pb.GetStateRequest(), timeout=CALL_TIMEOUT)
+            except GRPCError:
+                pass
+            else:
+                if state.phase is pb.PodPhase.GENERIC:
+                    self._give_back(pod)
+                    return
+        self._fleet.end(pod, f"not activated: {error.status.name} {error.message}")
+
+    def _give_back(self, pod: Pod) -> None:
+        if pod.state is PodState.ACTIVATING:
+            self._fleet.stock.step(pod, PodEvent.RELEASED)
+
+    def _refuse_broken(self, function: Function, version: pb.FunctionVersion) -> None:
+        failure = function.failure
+        if failure is None or failure.version is not version:
+            return
+        if time.monotonic() < failure.until:
+            raise LoadFailed(failure.message, failure.detail)
+
+    def _load_failed(
+        self, function: Function, version: pb.FunctionVersion, failed: pb.LoadFailed
+    ) -> LoadFailed:
+        detail = failed.stack if failed.message in failed.stack else ""
+        detail = detail or f"{failed.message}\n{failed.stack}".rstrip()
+        function.failed(version, failed.message, detail, time.monotonic())
+        return LoadFailed(failed.message, detail)
+
+    def _serve(self, function: Function, pod: Pod, loaded: pb.PodLoaded, began: float) -> None:
+        metrics.STEP_SECONDS.labels("fetch").observe(loaded.fetch_ms / 1000)
+        metrics.STEP_SECONDS.labels("load").observe(loaded.load_ms / 1000)
+        function.activations += 1
+        function.last_activation_ms = (time.monotonic() - began) * 1000
+        function.failure = None
+        pod.address = loaded.address
+        self._fleet.stock.step(pod, PodEvent.LOADED)
+        self._functions.serve(function, pod)

@@ -1,0 +1,102 @@
+"""Looks at every warm function once per second, and acts on what `scaling` decides."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from sanfran_common.telemetry.logs import get_logger
+
+from sanfran_controller import metrics
+from sanfran_controller.activation import Activator
+from sanfran_controller.catalog import Catalog
+from sanfran_controller.functions import Function, Functions
+from sanfran_controller.load import Loads
+from sanfran_controller.scaling import ScalingFacts, ScalingPolicy
+
+log = get_logger("autoscale")
+
+
+class Autoscaler:
+    """Keeps each function at as many pods as it needs.
+
+    Args:
+        idle_timeout: seconds, for functions that set none.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        functions: Functions,
+        activator: Activator,
+        loads: Loads,
+        policy: ScalingPolicy,
+        *,
+        idle_timeout: float,
+    ) -> None:
+        self._catalog = catalog
+        self._functions = functions
+        self._activator = activator
+        self._loads = loads
+        self._policy = policy
+        self._idle_timeout = idle_timeout
+
+    async def run(self) -> None:
+        """Runs for ever. Functions that were disturbed are looked at without waiting for the tick."""
+        disturbed = self._functions.disturbed
+        next_tick = time.monotonic()
+        while True:
+            now = time.monotonic()
+            if now >= next_tick:
+                self._tick(now)
+                next_tick = max(next_tick + self._policy.report_every, now)
+            disturbed.clear()
+            names, self._functions.bereft = self._functions.bereft, set()
+            for name in names:
+                self._look(self._functions.of(name), now)
+                self._functions.forget(self._functions.of(name))
+            try:
+                async with asyncio.timeout(max(next_tick - time.monotonic(), 0.001)):
+                    await disturbed.wait()
+            except TimeoutError:
+                pass
+
+    def _tick(self, now: float) -> None:
+        for router in self._loads.expire(now):
+            log.warning("router silent, its load is forgotten", router=router)
+        for name in {*self._functions.warm, *self._catalog.kept}:
+            function = self._functions.of(name)
+            function.scaler.observe(self._loads.peak(name), now)
+            self._look(function, now)
+
+    def _look(self, function: Function, now: float) -> None:
+        if function.reconciling is not None or self._catalog.get(function.name) is None:
+            return
+        settings = self._functions.settings(function.name)
+        pods, arriving = len(function.serving), len(function.flights)
+        scale = function.scaler.decide(
+            ScalingFacts(
+                concurrency=max(settings.concurrency, 1),
+                min_scale=settings.min_scale,
+                max_scale=settings.max_scale,
+                idle_timeout=settings.idle_timeout_ms / 1000 or self._idle_timeout,
+                pods=pods,
+                arriving=arriving,
+                demand=self._loads.demand(function.name),
+            ),
+            now,
+        )
+        if scale.want > pods + arriving:
+            metrics.DECISIONS.labels("scale_up").inc(scale.want - pods - arriving)
+            self._say(function, scale.want, scale.why)
+            self._activator.ensure(function, scale.want)
+        elif scale.want < pods:
+            # The youngest go: what the older ones have compiled and cached is worth more.
+            leaving = list(function.serving.values())[scale.want :]
+            decision = "scale_down" if scale.want else "idle"
+            metrics.DECISIONS.labels(decision).inc(len(leaving))
+            self._say(function, scale.want, scale.why)
+            self._functions.withdraw(function, leaving)
+
+    def _say(self, function: Function, want: int, why: str) -> None:
+        log.info("scale", function=function.name, pods=len(function.serving), want=want, why=why)

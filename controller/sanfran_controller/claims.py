@@ -1,0 +1,79 @@
+"""Who gets the next generic pod. Decides only.
+
+Functions take turns, each in the order in which its claims came, so that one that asks for fifty
+pods delays another by one pod and not by fifty. Claims of functions that have no pod at all (cold)
+come before those that want one more (growth).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class ClaimsFull(Exception):
+    """As many claims wait as may."""
+
+
+class ClaimQueue(Generic[T]):
+    """Claims that wait for a pod.
+
+    Args:
+        most: claims at most; beyond that `add` raises `ClaimsFull`.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._cold: dict[str, deque[T]] = {}
+        self._growth: dict[str, deque[T]] = {}
+        self._waiting = 0
+
+    def __len__(self) -> int:
+        return self._waiting
+
+    def add(self, function: str, claim: T, *, growth: bool) -> None:
+        """The claim waits from now on.
+
+        Raises:
+            ClaimsFull: there is no place.
+        """
+        if self._waiting >= self._most:
+            raise ClaimsFull(f"{self._waiting} claims wait already")
+        turns = self._growth if growth else self._cold
+        turns.setdefault(function, deque()).append(claim)
+        self._waiting += 1
+
+    def discard(self, function: str, claim: T) -> None:
+        """The claim waits no longer; nothing happens when it did not."""
+        for turns in (self._cold, self._growth):
+            claims = turns.get(function)
+            if claims is not None and claim in claims:
+                claims.remove(claim)
+                self._waiting -= 1
+                if not claims:
+                    del turns[function]
+
+    def take(self, *, growth: bool) -> T | None:
+        """Removes and returns the claim whose turn it is, or None.
+
+        Args:
+            growth: whether a claim of a function that has pods may have one now.
+        """
+        turns = self._cold or (self._growth if growth else {})
+        if not turns:
+            return None
+        function = next(iter(turns))
+        claims = turns.pop(function)
+        claim = claims.popleft()
+        if claims:
+            turns[function] = claims  # to the end of the round
+        self._waiting -= 1
+        return claim
+
+    def drop(self, function: str) -> list[T]:
+        """Removes and returns every claim of a function."""
+        claims = [*self._cold.pop(function, ()), *self._growth.pop(function, ())]
+        self._waiting -= len(claims)
+        return claims

@@ -1,0 +1,376 @@
+"""This controller's pods: found, started, attended, fenced, recycled, deleted.
+
+What the provider tells becomes `Pod` records; `pool` decides how many generic ones there should be. Each
+pod that is ready has one attendant: a task that holds the open channel to its sidecar, warms it,
+and follows the pod's state, so that a crash is known at once. What a pod is used for is the
+listener's business (see `FleetListener`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from types import TracebackType
+from typing import Protocol, Self
+
+from grpclib import GRPCError
+from sanfran_common.lifecycle import OwnedTasks
+from sanfran_common.rpc.client import RpcClient
+from sanfran_common.telemetry.logs import get_logger
+from sanfran_proto.sanfran import v1 as pb
+
+from sanfran_controller import metrics, sidecars
+from sanfran_controller.pods import Activation, Pod
+from sanfran_controller.pool import Pool, PoolAction
+from sanfran_controller.providers import (
+    PodNews,
+    PodProvider,
+    PodSeen,
+    PodsListed,
+    PodVanished,
+    ProviderError,
+)
+from sanfran_controller.states import PodEvent, PodState
+from sanfran_controller.stock import Stock
+
+log = get_logger("fleet")
+
+DRAIN_TIMEOUT = 2.0
+"""Seconds for the fence to go up; a sidecar that takes longer is as good as dead."""
+REFILL_PAUSE = 0.02
+"""Seconds. A claim from a pool that has more is followed by the activation itself: starting the
+next process in the same milliseconds would take the cores from it."""
+FOUND_TIMEOUT = 90.0
+"""Seconds for a pod that a former controller process left recycling: requests may still run in it."""
+DELETE_AGAIN_FIRST, DELETE_AGAIN_MOST = 0.1, 2.0
+
+
+class FleetListener(Protocol):
+    """Whoever uses the pods."""
+
+    async def found(self, pod: Pod, activation: Activation) -> bool:
+        """A pod that a former controller process left active: True to keep it (its `activation` and
+        state are set by then), False to have it recycled."""
+
+    def lost(self, pod: Pod) -> None:
+        """A pod with an activation is gone."""
+
+    def reclaim(self, count: int) -> int:
+        """Claims wait and no further pod may be started: ends idle activations, `count` at most, and
+        returns how many."""
+
+
+class Fleet:
+    """Runs while its `async with` lasts. Leaving it leaves every pod as it is.
+
+    Args:
+        provider: where pods come from.
+        pool: decides how many generic pods there should be.
+        owner: this controller's name; new pods' names begin with it.
+        owns: tells by a pod's creator whether the pod is this controller's.
+        secret: for calls to sidecars.
+        start_timeout: seconds until a pod that does not become generic is given up.
+        claims_most: claims that may wait.
+    """
+
+    def __init__(
+        self,
+        provider: PodProvider,
+        pool: Pool,
+        *,
+        owner: str,
+        owns: Callable[[str], bool],
+        secret: str = "",
+        start_timeout: float = 30.0,
+        claims_most: int = 10_000,
+    ) -> None:
+        self.pods: dict[str, Pod] = {}
+        self.stock = Stock(pool, claims_most=claims_most)
+        self.listed = asyncio.Event()  # the provider has told of every pod once
+        self.last_action: PoolAction | None = None
+        self._provider = provider
+        self._pool = pool
+        self._owner = owner
+        self._owns = owns
+        self._secret = secret
+        self._start_timeout = start_timeout
+        self._leaving: dict[str, asyncio.Task[None]] = {}
+        self._leaves_all = False  # this process stops, and its pods go on
+        self._tasks = OwnedTasks("fleet")
+        self._listener: FleetListener | None = None
+
+    def attach(self, listener: FleetListener) -> None:
+        """Sets who uses the pods; before the fleet is entered."""
+        self._listener = listener
+
+    @property
+    def listener(self) -> FleetListener:
+        """Who uses the pods."""
+        assert self._listener is not None, "attach() comes before entering"
+        return self._listener
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        self._tasks.loop(self._watch(), name="watch pods")
+        self._tasks.loop(self._keep_pool(), name="keep the pool")
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._leaves_all = True
+        await self._tasks.__aexit__(kind, error, trace)
+
+    async def settle(self, patience: float) -> None:
+        """Returns when it is known what every pod that exists runs, or after `patience` seconds."""
+        try:
+            async with asyncio.timeout(patience):
+                await self.listed.wait()
+                for pod in tuple(self.pods.values()):
+                    if pod.asked_at is None:
+                        await pod.resolved.wait()
+        except TimeoutError:
+            log.warning("not every pod could be asked what it runs", patience=patience)
+
+    # -- what users of pods do with them
+
+    def dismiss(self, pod: Pod) -> asyncio.Task[None]:
+        """Ends a pod's activation, which no route names any more.
+
+        At once it counts as coming back. Then the fence goes up, running requests get their time, and
+        the pod becomes generic again, or is deleted when the pool wants no more.
+
+        Returns:
+            A task that ends when the pod refuses new requests, or is dead.
+        """
+        assert pod.activation is not None, "only an active pod can be dismissed"
+        self.stock.step(pod, PodEvent.FENCED)
+        return self._tasks.spawn(self._fence(pod, pod.activation), name=f"fence {pod.name}")
+
+    def recycle(self, pod: Pod) -> None:
+        """Makes a pod generic again that was claimed, and maybe loaded, but never routed to."""
+        if pod.state is PodState.ACTIVATING and pod.activation is not None:
+            self._recycle(pod, pod.activation)
+
+    def end(self, pod: Pod, why: str, *, expected: bool = False, exists: bool = True) -> None:
+        """The pod is of no use any more: out of every list, and deleted.
+
+        Args:
+            why: for logs.
+            expected: it was decided, not suffered.
+            exists: False when the provider says that it is gone already.
+        """
+        if pod.state is PodState.GONE or self._leaves_all:
+            return
+        if pod.state is PodState.STARTING and pod.asked_at is not None:
+            self._pool.start_failed(time.monotonic())
+            metrics.STARTS.labels("failed").inc()
+        (log.info if expected else log.warning)("pod ends", pod=pod.name, why=why)
+        if not expected:
+            metrics.LOST.inc()
+        self.pods.pop(pod.name, None)
+        self.stock.step(pod, PodEvent.LOST)
+        if pod.attendant is not None and pod.attendant is not asyncio.current_task():
+            pod.attendant.cancel()
+        if exists and pod.name not in self._leaving:
+            deletion = self._tasks.spawn(self._delete(pod.name), name=f"delete {pod.name}")
+            self._leaving[pod.name] = deletion
+        if pod.activation is not None:
+            self.listener.lost(pod)
+
+    # -- what the provider tells
+
+    async def _watch(self) -> None:
+        async for news in self._provider.watch():
+            self._take(news)
+
+    def _take(self, news: PodNews) -> None:
+        match news:
+            case PodSeen():
+                self._saw(news)
+            case PodVanished(name):
+                self._vanished(name)
+            case PodsListed(pods):
+                present = {seen.name for seen in pods}
+                known = [pod.name for pod in self.pods.values() if pod.seen]
+                for name in [*known, *self._leaving]:
+                    if name not in present:
+                        self._vanished(name)
+                for seen in pods:
+                    self._saw(seen)
+                self.listed.set()
+        self.stock.changed.set()
+
+    def _saw(self, seen: PodSeen) -> None:
+        if not self._owns(seen.creator) or seen.name in self._leaving:
+            return
+        pod = self.pods.get(seen.name)
+        if pod is None:
+            pod = self._enter(Pod(seen.name, None))
+            self._tasks.spawn(self._expect(pod, FOUND_TIMEOUT), name=f"expect {pod.name}")
+        pod.seen = True
+        if seen.ready and seen.sidecar_address and pod.attendant is None:
+            pod.attendant = self._tasks.spawn(
+                self._attend(pod, seen.sidecar_address), name=f"attend {pod.name}"
+            )
+
+    def _vanished(self, name: str) -> None:
+        deletion = self._leaving.pop(name, None)
+        if deletion is not None:
+            deletion.cancel()
+        pod = self.pods.get(name)
+        if pod is not None:
+            self.end(pod, "its host says that it is gone", exists=False)
+
+    def _enter(self, pod: Pod) -> Pod:
+        self.pods[pod.name] = pod
+        self.stock.enter(pod)
+        return pod
+
+    # -- the pool
+
+    async def _keep_pool(self) -> None:
+        changed = self.stock.changed
+        await self.listed.wait()  # else pods that are there already would be started again
+        while True:
+            changed.clear()
+            now = time.monotonic()
+            facts = self.stock.facts(len(self._leaving))
+            action = self._pool.decide(facts, now)
+            self._act(action)
+            again_at = action.again_at
+            try:
+                async with asyncio.timeout(None if again_at is None else max(again_at - now, 0.01)):
+                    await changed.wait()
+            except TimeoutError:
+                pass
+            if not self.stock.waiting and self.stock.idle:
+                await asyncio.sleep(REFILL_PAUSE)
+
+    def _act(self, action: PoolAction) -> None:
+        self.last_action = action
+        metrics.POOL_TARGET.set(action.target)
+        metrics.CLAIMS_WAITING.set(self.stock.waiting)
+        for _ in range(action.start):
+            pod = self._enter(
+                Pod(f"{self._owner}-{secrets.token_hex(5)}", asked_at=time.monotonic())
+            )
+            self._tasks.spawn(self._start(pod), name=f"start {pod.name}")
+        for pod in self.stock.oldest_idle(action.stop):
+            self.end(pod, action.why, expected=True)
+        reclaimed = self.listener.reclaim(action.reclaim) if action.reclaim else 0
+        if action.start or action.stop or reclaimed:
+            counts = {"start": action.start, "stop": action.stop, "reclaim": reclaimed}
+            for decision, count in counts.items():
+                metrics.DECISIONS.labels(decision).inc(count)
+            log.debug("pool", target=action.target, why=action.why, **counts)
+
+    async def _start(self, pod: Pod) -> None:
+        try:
+            await self._provider.create(pod.name)
+        except ProviderError as error:
+            # It may have been created all the same: hence not only forgotten, but deleted.
+            self.end(pod, f"not created: {error}")
+            return
+        await self._expect(pod, self._start_timeout)
+
+    async def _expect(self, pod: Pod, timeout: float) -> None:
+        try:
+            async with asyncio.timeout(timeout):
+                await pod.resolved.wait()
+        except TimeoutError:
+            self.end(pod, f"not ready after {timeout:g} s")
+
+    async def _delete(self, name: str) -> None:
+        pause = DELETE_AGAIN_FIRST
+        while True:
+            try:
+                await self._provider.delete(name)
+                break
+            except ProviderError as error:
+                log.warning("pod not deleted, trying again", pod=name, why=str(error), pause=pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, DELETE_AGAIN_MOST)
+        self._leaving.pop(name, None)
+        self.stock.changed.set()
+
+    async def _wait_deleted(self, name: str) -> None:
+        deletion = self._leaving.get(name)
+        if deletion is not None:
+            await asyncio.wait({deletion})
+
+    # -- one pod
+
+    async def _attend(self, pod: Pod, address: str) -> None:
+        async with RpcClient(address, secret=self._secret) as client:
+            pod.sidecar = pb.SidecarStub(client.channel)
+            why = await sidecars.follow(pod, self._resolve)
+            # Before the channel closes, so that nobody finds it closed on a pod that looks alive.
+            self.end(pod, why)
+
+    async def _resolve(self, pod: Pod, state: pb.PodState) -> None:
+        """A pod tells its state for the first time: what becomes of it."""
+        match state.phase:
+            case pb.PodPhase.GENERIC:
+                await sidecars.warm(pod)
+                pod.address = state.address
+                if pod.asked_at is not None:
+                    took = time.monotonic() - pod.asked_at
+                    self._pool.started(took)
+                    metrics.STARTS.labels("ready").inc()
+                    metrics.START_SECONDS.observe(took)
+                self.stock.step(pod, PodEvent.WARMED)
+            case pb.PodPhase.ACTIVE | pb.PodPhase.DRAINING | pb.PodPhase.ACTIVATING:
+                activation = Activation(state.activation_id, state.function or pb.FunctionVersion())
+                if state.phase is pb.PodPhase.ACTIVE:
+                    pod.address = state.address
+                    if await self.listener.found(pod, activation):
+                        return
+                log.info("pod left behind, recycled", pod=pod.name, phase=state.phase.name)
+                self._recycle(pod, activation)
+            case _:
+                pass  # starting or recycling: the next state tells more
+
+    async def _fence(self, pod: Pod, activation: Activation) -> None:
+        request = pb.DrainRequest(activation_id=activation.id)
+        try:
+            answer = await pod.calls.drain(request, timeout=DRAIN_TIMEOUT)
+            in_flight = answer.in_flight
+        except GRPCError as error:
+            self.end(pod, f"not fenced: {error.status.name} {error.message}")
+            in_flight = 0
+        if pod.state is not PodState.DRAINING:  # lost: then it is dead once it is deleted
+            await self._wait_deleted(pod.name)
+        elif in_flight:
+            self.stock.held_up(pod)
+            self._recycle(pod, activation)
+        elif self._wanted_back():
+            self._recycle(pod, activation)
+        else:
+            self.end(pod, "the pool needs no more", expected=True)
+
+    def _wanted_back(self) -> bool:
+        """Whether to recycle a pod that is fenced, and hence counted as returning."""
+        facts = self.stock.facts(len(self._leaving))
+        others = replace(facts, returning=facts.returning - 1)
+        return self._pool.wants_back(others, time.monotonic())
+
+    def _recycle(self, pod: Pod, activation: Activation) -> None:
+        self.stock.step(pod, PodEvent.RECYCLE)
+        self._tasks.spawn(self._finish_recycling(pod, activation), name=f"recycle {pod.name}")
+
+    async def _finish_recycling(self, pod: Pod, activation: Activation) -> None:
+        try:
+            state = await sidecars.recycle(pod, activation, self._start_timeout)
+        except GRPCError as error:
+            self.end(pod, f"not recycled: {error.status.name} {error.message}")
+            return
+        if pod.state is PodState.RECYCLING:
+            pod.address = state.address
+            self.stock.step(pod, PodEvent.RECYCLED)

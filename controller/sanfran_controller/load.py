@@ -1,0 +1,66 @@
+"""What routers report: requests in flight and queued per function. Decides nothing, does no I/O.
+
+A router that falls silent is forgotten after `EXPIRE` seconds: it may have died with its requests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sanfran_proto.sanfran import v1 as pb
+
+EXPIRE = 3.0
+"""Seconds; three reports that did not come."""
+
+
+@dataclass(slots=True)
+class _Router:
+    reported_at: float
+    functions: dict[str, pb.FunctionLoad]
+
+
+class Loads:
+    """The latest report of every router. Times are seconds of one monotonic clock."""
+
+    def __init__(self) -> None:
+        self._routers: dict[str, _Router] = {}
+
+    @property
+    def routers(self) -> int:
+        """Routers that are heard."""
+        return len(self._routers)
+
+    def report(self, report: pb.LoadReport, now: float) -> None:
+        """Takes a router's report, which replaces its former one."""
+        if report.leaving:
+            self._routers.pop(report.router, None)
+            return
+        functions = {load.name: load for load in report.functions}
+        self._routers[report.router] = _Router(now, functions)
+
+    def expire(self, now: float) -> list[str]:
+        """Forgets the routers that fell silent, and names them."""
+        silent = [
+            name for name, router in self._routers.items() if router.reported_at <= now - EXPIRE
+        ]
+        for name in silent:
+            del self._routers[name]
+        return silent
+
+    def demand(self, name: str) -> int:
+        """Requests of a function in flight or queued, on all routers."""
+        total = 0
+        for router in self._routers.values():
+            load = router.functions.get(name)
+            if load is not None:
+                total += load.in_flight + load.queued
+        return total
+
+    def peak(self, name: str) -> int:
+        """The same at its highest since each router's former report."""
+        total = 0
+        for router in self._routers.values():
+            load = router.functions.get(name)
+            if load is not None:
+                total += max(load.peak_in_flight, load.in_flight + load.queued)
+        return total

@@ -1,0 +1,113 @@
+"""`sanfran-controller`: turns names into running pods, and tells routers where they are."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Coroutine
+from typing import Any
+
+from sanfran_common.config import parse_config
+from sanfran_common.lifecycle import Lifecycle, OwnedTasks, run_service
+from sanfran_common.rpc.client import RpcClient
+from sanfran_common.rpc.server import RpcServer
+from sanfran_common.telemetry.admin import AdminServer
+
+from sanfran_controller.activation import Activator
+from sanfran_controller.autoscale import Autoscaler
+from sanfran_controller.catalog import Catalog
+from sanfran_controller.catalog_watch import CatalogWatch
+from sanfran_controller.config import ControllerConfig
+from sanfran_controller.fleet import Fleet
+from sanfran_controller.functions import Functions
+from sanfran_controller.load import Loads
+from sanfran_controller.pool import Pool, PoolLimits
+from sanfran_controller.providers.local import LocalPods
+from sanfran_controller.routes import Routes
+from sanfran_controller.scaling import ScalingPolicy
+from sanfran_controller.service import ControllerService
+from sanfran_controller.updates import Updates
+
+
+def main() -> None:
+    """Entry point of the command."""
+    config = parse_config(
+        ControllerConfig,
+        prefix="SANFRAN_CONTROLLER",
+        prog="sanfran-controller",
+        description="Keeps a pool of warm pods and makes them serve functions.",
+    )
+    run_service(lambda life: serve(config, life), config, "controller")
+
+
+async def serve(config: ControllerConfig, life: Lifecycle) -> None:
+    """The service, from the first connection to the ordered stop.
+
+    Calls are taken only when it is known what the pods that exist run: until then routers go on with
+    the routes that they have from the controller process before this one.
+    """
+    # A process's id, for routes; its pods carry the name, which outlives it.
+    identity = f"{config.name}-{secrets.token_hex(4)}"
+    policy = ScalingPolicy()
+    loads = Loads()
+    routes = Routes(identity)
+    pool = Pool(
+        PoolLimits(
+            size=config.pool_size,
+            most=config.pool_max,
+            pods=config.max_pods,
+            starts_at_once=config.starts_at_once,
+        )
+    )
+    async with (
+        AdminServer(config.admin, life) as admin,
+        RpcClient(config.api, secret=config.rpc_secret) as api,
+        RpcClient(config.pods, secret=config.rpc_secret) as host,
+    ):
+        catalog = Catalog(api)
+        fleet = Fleet(
+            LocalPods(host, creator=config.name),
+            pool,
+            owner=config.name,
+            owns=lambda creator: creator == config.name,
+            secret=config.rpc_secret,
+            start_timeout=config.start_timeout,
+            claims_most=config.max_waiting,
+        )
+        functions = Functions(
+            catalog, fleet, routes, loads, policy, adopt_patience=config.sync_patience / 2
+        )
+        fleet.attach(functions)
+        activator = Activator(catalog, functions, fleet, timeout=config.activation_timeout)
+        updates = Updates(catalog, functions, fleet, routes, activator)
+        watch = CatalogWatch(api, catalog, updates, watcher=identity)
+        autoscaler = Autoscaler(
+            catalog, functions, activator, loads, policy, idle_timeout=config.idle_timeout
+        )
+        service = ControllerService(activator, catalog, functions, fleet, routes, loads)
+        async with fleet, activator, updates, service, OwnedTasks("controller") as tasks:
+            tasks.loop(watch.run(), name="watch functions")
+            await _until_stop(life, _learn(fleet, catalog, config.sync_patience))
+            tasks.loop(autoscaler.run(), name="scale")
+            async with RpcServer([service], config.rpc_listen, secret=config.rpc_secret) as server:
+                if config.pool_size:
+                    await _until_stop(life, fleet.stock.filled.wait())
+                if not life.stopping.is_set():
+                    life.ready(rpc=server.address, admin=admin.address)
+                await life.wait_stop()
+                life.not_ready()
+                await server.drain(config.stop_grace)
+
+
+async def _learn(fleet: Fleet, catalog: Catalog, patience: float) -> None:
+    await asyncio.gather(fleet.settle(patience), catalog.wait_synced(patience))
+
+
+async def _until_stop(life: Lifecycle, work: Coroutine[Any, Any, object]) -> None:
+    """Returns when the work is done, or the stop comes before that."""
+    async with OwnedTasks("start") as starting:
+        either = {
+            starting.spawn(work, name="work"),
+            starting.spawn(life.wait_stop(), name="stop"),
+        }
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)

@@ -1,0 +1,35 @@
+"""What the controller counts, for Prometheus."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+PODS = Gauge("sanfran_controller_pods", "Pods by state", ["state"])
+FUNCTIONS = Gauge("sanfran_controller_functions", "Functions that are known")
+POOL_TARGET = Gauge("sanfran_controller_pool_target", "Generic pods wanted")
+CLAIMS_WAITING = Gauge("sanfran_controller_claims_waiting", "Claims that wait for a pod")
+POOL_MISSES = Counter(
+    "sanfran_controller_pool_misses", "Claims that found no generic pod, by kind", ["kind"]
+)
+DECISIONS = Counter(
+    "sanfran_controller_decisions",
+    "Pods that decisions were about: start, stop, reclaim, scale_up, scale_down, idle",
+    ["decision"],
+)
+STARTS = Counter("sanfran_controller_pod_starts", "Pods asked for, by outcome", ["outcome"])
+START_SECONDS = Histogram(
+    "sanfran_controller_pod_start_seconds",
+    "From asking for a pod until it is generic",
+    buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+)
+LOST = Counter("sanfran_controller_pods_lost", "Pods that went without being told to")
+ACTIVATIONS = Counter("sanfran_controller_activations", "Activations by outcome", ["outcome"])
+_MILLISECONDS = (0.001, 0.002, 0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.05, 0.1, 0.5, 1, 5, 10)
+STEP_SECONDS = Histogram(
+    "sanfran_controller_activation_seconds",
+    "Time of an activation by step: queue (a caller, all of it), claim (until there is a pod), "
+    "call (the sidecar's answer), fetch (the bundle), load (inside Node)",
+    ["step"],
+    buckets=_MILLISECONDS,
+)
+ROUTERS = Gauge("sanfran_controller_routers", "Routers that watch routes")

@@ -1,0 +1,79 @@
+"""What the controller knows of one pod."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from sanfran_proto.sanfran import v1 as pb
+
+from sanfran_controller.states import PodState
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """One pod's time as one function version.
+
+    Args:
+        id: nobody can guess it; routers send it with each request.
+        function: the version that is loaded.
+    """
+
+    id: str
+    function: pb.FunctionVersion
+
+
+class Pod:
+    """A pod of this controller.
+
+    Args:
+        name: its name.
+        asked_at: when its start was asked for (monotonic seconds); None when it was found.
+    """
+
+    __slots__ = (
+        "activation",
+        "address",
+        "asked_at",
+        "attendant",
+        "brief",
+        "name",
+        "resolved",
+        "seen",
+        "sidecar",
+        "state",
+    )
+
+    def __init__(self, name: str, asked_at: float | None) -> None:
+        self.name = name
+        self.asked_at = asked_at
+        self.state = PodState.STARTING
+        self.resolved = asyncio.Event()  # it is no longer STARTING
+        self.seen = False  # the provider has told of it
+
+        # Of its sidecar, once that is called.
+        self.sidecar: pb.SidecarStub | None = None
+        self.attendant: asyncio.Task[None] | None = None
+        self.address = ""  # of the runtime's HTTP server; new with every process
+
+        # Of its activation.
+        self.activation: Activation | None = None
+        self.brief = True  # nothing ran in it when it was fenced: it will be back in moments
+
+    @property
+    def calls(self) -> pb.SidecarStub:
+        """Its sidecar. Only for pods that have been generic or active."""
+        assert self.sidecar is not None, f"{self.name} has no channel yet"
+        return self.sidecar
+
+
+def same_version(one: pb.FunctionVersion, other: pb.FunctionVersion) -> bool:
+    """Whether two are the same version of the same function.
+
+    A function that was deleted and created again counts from 1 again, hence the time.
+    """
+    return (
+        one.version == other.version
+        and one.digest == other.digest
+        and one.created_at_ms == other.created_at_ms
+    )

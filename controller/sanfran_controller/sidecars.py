@@ -1,0 +1,100 @@
+"""The conversation with one pod's sidecar, apart from what it is used for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from grpclib import GRPCError
+from sanfran_common.telemetry.logs import get_logger
+from sanfran_proto.sanfran import v1 as pb
+
+from sanfran_controller.pods import Activation, Pod
+from sanfran_controller.states import PodState
+from sanfran_controller.streams import reading
+
+log = get_logger("sidecar")
+
+WARMING_CALLS = 3
+"""Enough for both ends to have run every line of a call; measured in the design's cold path table."""
+CALL_TIMEOUT = 1.0
+"""Seconds for a call that only reads memory."""
+ATTEMPTS = 4
+"""Broken connections in a row until a pod counts as lost."""
+ATTEMPT_PAUSE = 0.05
+"""Seconds before the second attempt, then twice as long each: about 0.35 s in all, so that a dead host
+is known fast and a hiccup costs no warm function."""
+DEFAULT_GRACE_MS = 60_000
+"""For a function that sets no timeout."""
+
+
+async def warm(pod: Pod) -> None:
+    """Makes the first real call on the channel as fast as any.
+
+    Raises:
+        GRPCError: the sidecar does not answer.
+    """
+    for _ in range(WARMING_CALLS):
+        await pod.calls.get_state(pb.GetStateRequest(), timeout=CALL_TIMEOUT)
+
+
+async def recycle(pod: Pod, activation: Activation, start_timeout: float) -> pb.PodState:
+    """Ends an activation; requests that run get as long as one request may take.
+
+    Args:
+        start_timeout: seconds for the fresh process, after that.
+
+    Raises:
+        GRPCError: it failed; the pod is of no use.
+    """
+    settings = activation.function.settings
+    grace_ms = settings.timeout_ms if settings is not None else 0
+    grace_ms = grace_ms or DEFAULT_GRACE_MS
+    request = pb.RecycleRequest(activation_id=activation.id, grace_ms=grace_ms)
+    return await pod.calls.recycle(request, timeout=grace_ms / 1000 + start_timeout)
+
+
+async def follow(pod: Pod, resolve: Callable[[Pod, pb.PodState], Awaitable[None]]) -> str:
+    """Follows a pod's state until it is gone, and returns why it is.
+
+    Once the pod is out of STARTING only its end counts: what else it does, it does on our orders, and
+    their answers say so. States in the stream may be older than those.
+
+    Args:
+        resolve: called with each state for as long as the pod is STARTING.
+    """
+    failures = 0
+    while True:
+        try:
+            if pod.state is not PodState.STARTING and (lost := await _contradiction(pod)):
+                return lost
+            async with reading(pod.calls.watch_state(pb.GetStateRequest())) as states:
+                async for state in states:
+                    failures = 0
+                    if state.phase is pb.PodPhase.GONE:
+                        return state.reason or "gone"
+                    if pod.state is PodState.STARTING:
+                        await resolve(pod, state)
+            return "its sidecar ended"
+        except GRPCError as error:
+            failures += 1
+            if failures >= ATTEMPTS:
+                return f"its sidecar does not answer: {error.status.name} {error.message}"
+            await asyncio.sleep(ATTEMPT_PAUSE * 2 ** (failures - 1))
+
+
+async def _contradiction(pod: Pod) -> str:
+    """After a broken connection: why the pod is not what it was, or nothing when it is."""
+    before, activation = pod.state, pod.activation
+    state = await pod.calls.get_state(pb.GetStateRequest(), timeout=CALL_TIMEOUT)
+    if (pod.state, pod.activation) != (before, activation):
+        return ""  # an order was carried out meanwhile; its answer says what the pod is
+    if state.phase is pb.PodPhase.GONE:
+        return state.reason or "gone"
+    if before is PodState.GENERIC and state.phase is not pb.PodPhase.GENERIC:
+        return f"found {state.phase.name} instead of generic"
+    if before is not PodState.ACTIVE or activation is None:
+        return ""
+    if state.phase is not pb.PodPhase.ACTIVE or state.activation_id != activation.id:
+        return f"found {state.phase.name} instead of active as what it was activated for"
+    return ""
