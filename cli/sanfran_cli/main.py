@@ -23,6 +23,10 @@ COMMANDS = {
 """Each command's module in `sanfran_cli.commands`, in the order of `--help`."""
 
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
+
 class Commands(click.Group):
     """Finds a command's module when the command is named; turns refusals into exit code 1."""
 
@@ -45,6 +49,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except Refused as error:
             raise click.ClickException(str(error)) from error
+        except KeyboardInterrupt:  # the way out of `logs -f`: no word about it
+            ctx.exit(INTERRUPTED)
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -39,13 +38,17 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 def run_wizard() -> None:
-    """Asks, does, and prints. Ctrl-C leaves with exit code 130."""
+    """Asks, does, and prints.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C, or the end of the input; said good-bye already.
+    """
     click.secho(BANNER, fg="cyan")
     try:
         _ask_and_act()
     except (KeyboardInterrupt, EOFError):
         click.echo("Bye.")
-        sys.exit(130)
+        raise KeyboardInterrupt from None
 
 
 def check_name(name: str) -> bool | str:

@@ -129,9 +129,10 @@ def test_an_engine_killed_hard_leaves_no_service_and_the_next_one_cleans_up(tmp_
         # At once: it has to wait for the former services by itself.
         with Running(tmp_path).until_ready() as second:
             assert not any(map(lives, services))
-            assert not run.exists()
+            assert Path(second.record["run_folder"]) == run
             second.process.send_signal(signal.SIGTERM)
             assert second.end()[0] == 0
+    assert not run.exists()
 
 
 def test_a_second_engine_on_the_same_folder_is_refused(tmp_path: Path) -> None:

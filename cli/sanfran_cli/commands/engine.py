@@ -16,13 +16,18 @@ from sanfran_cli.up.ports import ReservedPort
 
 @click.command("up")
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address where functions answer."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Address where functions answer.",
 )
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8080,
     show_default=True,
+    metavar="PORT",
     help="Port where functions answer; 0 picks a free one.",
 )
 @click.option(
@@ -30,6 +35,7 @@ from sanfran_cli.up.ports import ReservedPort
     type=click.IntRange(0, 65535),
     default=8081,
     show_default=True,
+    metavar="PORT",
     help="Port of the REST API, on 127.0.0.1 only, as it asks nobody for a password; 0 picks one.",
 )
 @click.option(
@@ -42,15 +48,15 @@ from sanfran_cli.up.ports import ReservedPort
     type=click.IntRange(min=1),
     default=4,
     show_default=True,
+    metavar="N",
     help="Warm processes that wait for functions.",
 )
 @click.option(
     "--idle-timeout",
     type=click.FloatRange(min=0, min_open=True),
     default=60.0,
-    show_default="60",
     metavar="SECONDS",
-    help="Without traffic, until a function's process is recycled.",
+    help="Without traffic, until a function's process is recycled. [default: 60]",
 )
 @click.option("--demo", is_flag=True, help="Create the demo functions that do not exist yet.")
 @click.option("--verbose", is_flag=True, help="Show all log lines, not only warnings and errors.")

@@ -59,8 +59,8 @@ def create_command(name: str, path: Path, api: str, output: str, **options: Any)
 def update_command(name: str, path: Path | None, api: str, output: str, **options: Any) -> None:
     """Give the function NAME the code at PATH, or new settings, or both.
 
-    What is not given stays as it is. With --env or --env-file, the variables given replace all
-    former ones. No call that begins after this ends meets the older version.
+    What is not given stays as it is: --env sets one variable beside those that are there, and
+    only --env-file replaces them all. No call that begins after this ends meets the older version.
     """
     settings = chosen_settings(**options) or None
     if path is None and settings is None:
@@ -68,6 +68,9 @@ def update_command(name: str, path: Path | None, api: str, output: str, **option
 
     async def update() -> None:
         async with Client(api) as client:
+            if settings and "env" in settings and not options["env_file"]:
+                former = (await client.get(name))["settings"]["env"]
+                settings["env"] = {**former, **settings["env"]}
             if path is None:
                 function = await client.update(name, None, settings)
             else:

@@ -18,9 +18,12 @@ from sanfran_cli.up.logs import ServiceLog
 from sanfran_cli.up.ports import ReservedPort
 from sanfran_cli.up.service import Service
 
-STOP_ORDER = {"router": 2.0, "controller": 2.8, "pod-host": 3.8, "api": 4.5}
+STOP_ORDER = {"router": 2.2, "controller": 2.8, "pod-host": 4.2, "api": 4.7}
 """Who stops after whom, and the seconds after the first signal at which each is killed. The router
 comes first, so that running requests still have all they need; the promise to users is 5 seconds."""
+STOP_GRACE = {"router": 1.8, "pod-host": 0.2, "api": 0.3}
+"""Seconds for running requests, of the services that know such a setting. When the pod host's and
+the api's turn comes, those of functions have been answered or given up by the router."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,22 +48,21 @@ def commands(
     sockets = {
         name: f"unix:{run / name}.sock" for name in ("api", "controller", "router", "pod-host")
     }
-    shared = ["--exit-with-stdin", "--log-format", "json", "--admin", "127.0.0.1:0"]
-    return {
+    lines = {
         "api": [
             *_python("sanfran_api.main"),
-            *("--data", str(data)),
+            *("--data", str(data / "store")),
             *("--listen", api.address),
             *("--rpc-listen", sockets["api"]),
             *("--controllers", sockets["controller"]),
             *("--public-url", http.url),
-            *shared,
         ],
         "pod-host": [
             *_python("sanfran_sidecar.host.main"),
             *("--listen", sockets["pod-host"]),
             *("--api", sockets["api"]),
-            *shared,
+            *("--run-dir", str(run / "pods")),
+            *("--cache-dir", str(data / "bundles")),
         ],
         "controller": [
             *_python("sanfran_controller.main"),
@@ -69,15 +71,18 @@ def commands(
             *("--pods", sockets["pod-host"]),
             *("--pool-size", str(options.pool_size)),
             *("--idle-timeout", f"{options.idle_timeout:g}"),
-            *shared,
         ],
         "router": [
             *_python("sanfran_router.main"),
             *("--listen", http.address),
             *("--controllers", sockets["controller"]),
-            *shared,
         ],
     }
+    for name, line in lines.items():
+        line += ["--exit-with-stdin", "--log-format", "json", "--admin", "127.0.0.1:0"]
+        if name in STOP_GRACE:
+            line += ["--stop-grace", f"{STOP_GRACE[name]:g}"]
+    return lines
 
 
 def _python(module: str) -> list[str]:

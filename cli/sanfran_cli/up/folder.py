@@ -55,8 +55,7 @@ class DataFolder:
                 self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
                 self.logs.mkdir(exist_ok=True)
                 self._claim(opened)
-                self._remove_leftovers()
-                self.run = _make_run_folder()
+                self.run = self._former_run() or _make_run_folder()
             except OSError as error:
                 raise Refused(f"--data {self.path}: {error.strerror or error}") from error
             opened.callback(shutil.rmtree, self.run, ignore_errors=True)
@@ -110,12 +109,17 @@ class DataFolder:
             return {}
         return former if isinstance(former, dict) else {}
 
-    def _remove_leftovers(self) -> None:
-        """Of an engine that was killed."""
+    def _former_run(self) -> Path | None:
+        """The run folder of an engine that was killed; the pod host clears up what it has of pods."""
         run = Path(str(self._former().get("run_folder", "")))
-        if run.name.startswith(RUN_PREFIX) and run.is_dir() and run.stat().st_uid == os.getuid():
-            shutil.rmtree(run, ignore_errors=True)
-        self._record.unlink(missing_ok=True)
+        if not run.name.startswith(RUN_PREFIX) or run.is_symlink() or not run.is_dir():
+            return None
+        if run.stat().st_uid != os.getuid():
+            return None
+        for path in run.iterdir():
+            if not path.is_dir():
+                path.unlink()
+        return run
 
 
 def _open_lock(path: Path, opened: ExitStack) -> int:

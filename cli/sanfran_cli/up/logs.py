@@ -57,13 +57,15 @@ class ServiceLog:
 
 
 def readable(line: str) -> tuple[str, str]:
-    """A log line's level, and its text for people; a line that is no JSON object is an error's."""
+    """A log line's level, and its text for people; a line that no logger made is an error's."""
     try:
         entry = json.loads(line)
     except ValueError:
         entry = None
-    if not isinstance(entry, dict) or "event" not in entry:
+    if not isinstance(entry, dict):
         return "error", line
+    if "event" not in entry:  # the router's access log
+        return "info", line
     fields = [f"{key}={value}" for key, value in entry.items() if key not in _OWN_FIELDS]
     text = "  ".join([str(entry["event"]), *fields])
     if trace := entry.get("exception"):

@@ -1,0 +1,78 @@
+"""What is uploaded."""
+
+import os
+import socket
+import tarfile
+from pathlib import Path
+
+import pytest
+from sanfran_cli.errors import Refused
+from sanfran_cli.pack import folder_bytes, open_upload
+
+
+def packed_names(folder: Path) -> list[str]:
+    with open_upload(folder) as upload, tarfile.open(fileobj=upload.content, mode="r:gz") as tar:
+        return tar.getnames()
+
+
+def test_a_file_goes_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "hello.mjs"
+    path.write_text("export default 1")
+    with open_upload(path) as upload:
+        assert (upload.file_name, upload.size) == ("hello.mjs", 16)
+        assert upload.content.read() == b"export default 1"
+
+
+def test_a_folder_is_packed_in_order_without_its_history(tmp_path: Path) -> None:
+    folder = tmp_path / "hello"
+    for name in ("b/c.js", "a.js", ".git/objects/1", "b/.git/HEAD", ".hidden", "node_modules/x.js"):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    seen: list[int] = []
+    with open_upload(folder, seen.append) as upload:
+        assert upload.file_name == "hello.tgz"
+        assert upload.size == len(upload.content.read())
+    assert sum(seen) == folder_bytes(folder)
+    names = [".hidden", "a.js", "b", "b/c.js", "node_modules", "node_modules/x.js"]
+    assert packed_names(folder) == names
+
+
+def test_the_folder_one_stands_in_has_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with open_upload(Path(".")) as upload:
+        assert upload.file_name == f"{tmp_path.name}.tgz"
+
+
+def test_links_stay_links_and_second_names_become_files(tmp_path: Path) -> None:
+    (tmp_path / "a.js").write_text("a")
+    (tmp_path / "link.js").symlink_to("a.js")
+    os.link(tmp_path / "a.js", tmp_path / "z.js")
+    with open_upload(tmp_path) as upload, tarfile.open(fileobj=upload.content) as tar:
+        assert tar.getmember("link.js").linkname == "a.js"
+        file = tar.extractfile("z.js")
+        assert tar.getmember("z.js").isreg()
+        assert file is not None
+        assert file.read() == b"a"
+
+
+def test_nothing_of_the_packer_is_in_the_archive(tmp_path: Path) -> None:
+    (tmp_path / "a.js").write_text("a")
+    with open_upload(tmp_path) as upload, tarfile.open(fileobj=upload.content) as tar:
+        member = tar.getmember("a.js")
+        assert (member.uid, member.gid, member.uname, member.gname) == (0, 0, "", "")
+
+
+def test_a_socket_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind("s.sock")
+        with pytest.raises(Refused, match=r"s\.sock is a socket"), open_upload(tmp_path):
+            pass
+
+
+def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="gone: No such file"), open_upload(tmp_path / "gone"):
+        pass
