@@ -1,0 +1,52 @@
+"""A real api service, alone: what the commands talk to."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+PUBLIC = "http://127.0.0.1:18080"
+READY_SECONDS = 20.0
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of an api service with an empty store and no controllers."""
+    with TemporaryDirectory(prefix="sanfran-") as run:
+        told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        told.bind(f"{run}/notify")
+        told.settimeout(READY_SECONDS)
+        data = tmp_path_factory.mktemp("api")
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "sanfran_api.main", "--exit-with-stdin"),
+                *("--data", str(data), "--listen", "127.0.0.1:0"),
+                *("--rpc-listen", f"unix:{run}/api.sock", "--public-url", PUBLIC),
+            ],
+            stdin=subprocess.PIPE,
+            env={**os.environ, "NOTIFY_SOCKET": f"{run}/notify"},
+        )
+        try:
+            lines = told.recv(4096).decode().splitlines()
+            http = dict(line.split("=", 1) for line in lines)["X_SANFRAN_HTTP"]
+            yield http if http.startswith("http") else f"http://{http}"
+        finally:
+            told.close()
+            assert process.stdin is not None
+            process.stdin.close()
+            process.send_signal(signal.SIGTERM)
+            process.wait(10)
+
+
+@pytest.fixture
+def hello(tmp_path: Path) -> Path:
+    """A function's file."""
+    path = tmp_path / "hello.js"
+    path.write_text("module.exports = (req, res) => res.send('Hello');")
+    return path
