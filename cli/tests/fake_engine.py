@@ -11,6 +11,7 @@ from pathlib import Path
 from sanfran_cli.errors import Refused
 from sanfran_cli.up.engine import STOP_ORDER, Engine
 from sanfran_cli.up.folder import DataFolder
+from sanfran_cli.up.terminal import tell
 
 
 async def run(folder: DataFolder, ledger: str, behaviours: dict[str, str]) -> None:
@@ -24,7 +25,7 @@ async def run(folder: DataFolder, ledger: str, behaviours: dict[str, str]) -> No
         asyncio.get_running_loop().add_signal_handler(which, engine.stop)
 
     async def announce() -> None:
-        print("ready:", flush=True)
+        tell("ready:")
 
     await engine.run(announce)
 

@@ -70,6 +70,11 @@ def lives(process: psutil.Process) -> bool:
         return False
 
 
+def until_it_is_back(one: Running, before: int) -> None:
+    while (router := one.record["services"]["router"])["pid"] == before or not router["ready"]:
+        os.sched_yield()
+
+
 @contextmanager
 def engine(folder: Path, *behaviours: str) -> Iterator[Running]:
     with Running(folder, *behaviours) as one:
@@ -170,9 +175,26 @@ def test_a_service_killed_while_running_comes_back_in_the_record(tmp_path: Path)
     with engine(tmp_path) as one:
         before = one.record["services"]["router"]["pid"]
         os.kill(before, signal.SIGKILL)
-        while one.record["services"]["router"]["pid"] in (before, None):
-            os.sched_yield()
+        until_it_is_back(one, before)
         one.process.send_signal(signal.SIGTERM)
         code, errors = one.end()
     assert code == 0
     assert "was ended by SIGKILL; starting it again at once" in errors
+
+
+def test_an_engine_whose_terminal_has_gone_lives_on_and_ends_well(tmp_path: Path) -> None:
+    with Running(tmp_path) as one:
+        assert one.process.stdout is not None
+        assert one.process.stderr is not None
+        one.process.stdout.close()
+        one.process.stderr.close()
+        while not (one.data / "run.json").exists() or not all(
+            service["ready"] for service in one.record["services"].values()
+        ):
+            os.sched_yield()
+        before = one.record["services"]["router"]["pid"]
+        os.kill(before, signal.SIGKILL)  # which has it write to its standard error
+        until_it_is_back(one, before)
+        one.process.send_signal(signal.SIGHUP)
+        assert one.process.wait(PATIENCE) == 0
+        assert one.stopped() == list(STOP_ORDER)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import click
 
 from sanfran_cli.up.folder import DataFolder, default_data
 from sanfran_cli.up.ports import ReservedPort
+from sanfran_cli.up.terminal import tell, warn
 
 
 @click.command("up")
@@ -103,11 +103,11 @@ async def _run(
         loop.add_signal_handler(which, engine.stop)
 
     async def announce() -> None:
-        _print(f"data:  {folder.path}")
-        _print(f"api:   {api}")
+        tell(f"data:  {folder.path}")
+        tell(f"api:   {api}")
         if demo:
             await _demo(api, url)
-        _print(f"ready: {url}")
+        tell(f"ready: {url}")
 
     await engine.run(announce)
 
@@ -115,17 +115,9 @@ async def _run(
 async def _demo(api: str, url: str) -> None:
     from sanfran_cli.errors import Refused
     from sanfran_cli.up.demo import create_demo
-    from sanfran_cli.up.logs import say
 
     try:
         for name in await create_demo(api):
-            _print(f"demo:  {url}/fn/{name}")
+            tell(f"demo:  {url}/fn/{name}")
     except (Refused, OSError) as error:  # an engine without its demo is still an engine
-        say(f"The demo functions could not be created: {error}")
-
-
-def _print(text: str) -> None:
-    try:
-        print(text, flush=True)
-    except OSError:  # whoever read it has gone; the engine stays
-        sys.stdout = None
+        warn(f"The demo functions could not be created: {error}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import logging.handlers
-import sys
 from collections import deque
 from pathlib import Path
 
 import click
+
+from sanfran_cli.up.terminal import warn
 
 FILE_BYTES = 5 * 1024 * 1024
 OLD_FILES = 2
@@ -42,7 +43,7 @@ class ServiceLog:
         level, text = readable(line)
         self.last.append(text)
         if self._verbose or level not in ("debug", "info"):
-            say(f"{click.style(f'{self.name:<10}', dim=True)}  {_styled(level, text)}")
+            warn(f"{click.style(f'{self.name:<10}', dim=True)}  {_styled(level, text)}")
 
     def note(self, level: str, text: str) -> None:
         """What the engine has to say about the service."""
@@ -71,14 +72,6 @@ def readable(line: str) -> tuple[str, str]:
     if trace := entry.get("exception"):
         text += f"\n{trace}"
     return str(entry.get("level", "info")), text
-
-
-def say(text: str) -> None:
-    """To the terminal, which may be gone: that must not stop the engine, or its stop."""
-    try:
-        click.echo(text, err=True)
-    except OSError:
-        sys.stderr = None  # nothing else may try either
 
 
 def _styled(level: str, text: str) -> str:
