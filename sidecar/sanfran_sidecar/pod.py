@@ -36,7 +36,7 @@ from sanfran_sidecar.runtime import (
     RuntimeStarter,
 )
 from sanfran_sidecar.state import Event, Phase, advance
-from sanfran_sidecar.waiting import Changes
+from sanfran_sidecar.waiting import Changes, to_the_end
 
 T = TypeVar("T")
 log = get_logger("pod")
@@ -109,7 +109,7 @@ class Pod:
                 await self._gone.wait()
         finally:
             self.end("ended by the sidecar")
-            await self._clean()
+            await to_the_end(self._clean())
 
     def end(self, reason: str) -> None:
         """The pod is over, from any phase; `run` kills and wipes. Over already is fine."""
@@ -295,11 +295,7 @@ class Pod:
             return
         runtime, self._runtime = self._runtime, None
         self._advance(Event.RECYCLE)
-        try:
-            await runtime.close()
-        except BaseException:
-            self._runtime = runtime  # for `_clean`
-            raise
+        await to_the_end(runtime.close())
         self._release()
         await self._start_runtime()
         self._advance(Event.READY)
@@ -329,7 +325,6 @@ class Pod:
         self._gone.set()
 
     async def _clean(self) -> None:
-        """Kills and wipes. Every step may be repeated, since a cancellation may land between."""
         if self._runtime is not None:
             await self._runtime.close()
         self._release()

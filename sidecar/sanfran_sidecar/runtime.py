@@ -18,7 +18,7 @@ from sanfran_sidecar.errors import NoAnswer, StartFailed
 from sanfran_sidecar.folders import PodFolder, RunFolder
 from sanfran_sidecar.logs import LEVELS, ActivationLog
 from sanfran_sidecar.process import Launcher, Process, describe_exit
-from sanfran_sidecar.waiting import in_thread
+from sanfran_sidecar.waiting import in_thread, to_the_end
 
 T = TypeVar("T")
 log = get_logger("runtime")
@@ -179,7 +179,7 @@ class Runtime:
         await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
 
     async def close(self) -> None:
-        """Kills it with all it started and wipes its files. May be called again if cancelled."""
+        """Kills it with all it started and wipes its files. Not to be cancelled: see `to_the_end`."""
         if self._process is not None:
             self._process.kill()
             await self._process.reap()
@@ -293,7 +293,7 @@ class RuntimeStarter:
             try:
                 await runtime.open(self._launcher, self._timeout)
             except BaseException:
-                await runtime.close()
+                await to_the_end(runtime.close())
                 raise
             START_SECONDS.observe(time.monotonic() - began)
             return runtime

@@ -1,9 +1,9 @@
-"""Two ways to wait: for a change that many watch, and for a thread that must not be left behind."""
+"""Ways to wait: for a change that many watch, and for work that must not be left half done."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TypeVar, TypeVarTuple
 
 Ts = TypeVarTuple("Ts")
@@ -40,16 +40,28 @@ class Changes:
         await asyncio.shield(self._next)
 
 
-async def in_thread(work: Callable[[*Ts], T], *args: *Ts) -> T:
-    """Runs blocking work in a thread. Cancelled, it still waits for the thread to end.
+async def to_the_end(work: Coroutine[object, object, T]) -> T:
+    """Runs bounded work that must not stop halfway, such as killing a process and wiping its files.
 
-    So files that the work touches can be removed afterwards. The work must be bounded.
+    Raises:
+        CancelledError: the caller was cancelled, which is told when the work is done.
     """
-    running = asyncio.get_running_loop().run_in_executor(None, work, *args)
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.wait({running})
-        if not running.cancelled():
-            running.exception()  # seen: the cancellation is what the caller gets
-        raise
+    task = asyncio.get_running_loop().create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    result = task.result()
+    if cancelled is not None:
+        raise cancelled
+    return result
+
+
+async def in_thread(work: Callable[[*Ts], T], *args: *Ts) -> T:
+    """Runs bounded blocking work in a thread. Cancelled, it still waits for the thread to end.
+
+    So files that the work touches can be removed afterwards.
+    """
+    return await to_the_end(asyncio.to_thread(work, *args))
