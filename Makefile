@@ -60,6 +60,10 @@ bench: $(READY) ## measure, each figure beside its reference from the same run
 proto: $(READY) ## generate the Python code of the contracts
 	$(BIN)/python proto/generate.py proto/sanfran_proto
 
+.PHONY: docs
+docs: $(READY) ## write docs/settings.md from the services' declarations
+	$(BIN)/python docs/generate_settings.py
+
 .PHONY: lock
 lock: $(READY) ## choose new exact versions for requirements/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python requirements/lock.py
