@@ -1,0 +1,119 @@
+'use strict';
+// What this process is at the moment: generic, active as one function, or draining. It decides
+// which requests may run (the fence) and counts those that do.
+
+const { failUnanswered } = require('./failure.js');
+const { loadModule } = require('./loader.js');
+const { Handlers } = require('./handlers.js');
+
+class Activation {
+  #id = null;
+  #draining = false;
+  #loading = false;
+  #onDrained;
+  // Responses that are not complete, and promises of handlers that have not settled.
+  #running = new Set();
+
+  /**
+   * @param {object} parts
+   * @param {{write(level: string, text: string): void}} parts.log
+   * @param {() => void} parts.onDrained called once nothing runs any more after drain()
+   */
+  constructor({ log, onDrained }) {
+    this.log = log;
+    this.#onDrained = onDrained;
+    this.baseUrl = '';
+    this.handlers = null;
+  }
+
+  /** Why a request with this activation id must not run: 'fenced', 'draining', or null. */
+  refusal(id) {
+    if (id !== this.#id) return 'fenced';
+    return this.#draining ? 'draining' : null;
+  }
+
+  /** Requests that have not been answered completely. */
+  get inFlight() {
+    let responses = 0;
+    for (const work of this.#running) if (typeof work.then !== 'function') responses++;
+    return responses;
+  }
+
+  begin(work) {
+    this.#running.add(work);
+  }
+
+  end(work) {
+    this.#running.delete(work);
+    if (this.#draining && this.#running.size === 0) this.#tellDrained();
+  }
+
+  /**
+   * Becomes a function version; once per process.
+   *
+   * @param {object} order the `load` message of docs/contracts.md
+   * @returns {Promise<object>} the `loaded` or `load_failed` message
+   */
+  async load(order) {
+    const started = performance.now();
+    try {
+      if (this.#loading) throw new Error('this process has been given a function already');
+      this.#loading = true;
+      process.env.NODE_ENV ??= 'production';
+      Object.assign(process.env, order.env);
+      if (order.cwd) process.chdir(order.cwd);
+      await this.open(order);
+    } catch (error) {
+      return {
+        type: 'load_failed',
+        message: error instanceof Error ? error.message : String(error),
+        stack: stackOf(error),
+      };
+    }
+    return { type: 'loaded', ms: performance.now() - started };
+  }
+
+  /** Loads the module and lets requests in that carry the activation id. */
+  async open({ activation_id, name, root, entry }) {
+    const handlers = new Handlers(name, await loadModule(root, entry));
+    this.handlers = handlers;
+    this.baseUrl = `/fn/${name}`;
+    this.#id = activation_id;
+  }
+
+  /** Lets nobody in, as before open(). */
+  close() {
+    this.#id = null;
+    this.handlers = null;
+    this.baseUrl = '';
+  }
+
+  /** Refuses new requests from now on. */
+  drain() {
+    const before = this.#draining;
+    this.#draining = true;
+    if (!before && this.#running.size === 0) this.#tellDrained();
+  }
+
+  /** Refuses new requests and answers those that wait for a process that is about to end. */
+  crash() {
+    this.#draining = true;
+    this.#onDrained = () => {};
+    for (const work of this.#running) {
+      if (typeof work.then !== 'function') failUnanswered(work, 'the function crashed; see its logs');
+    }
+  }
+
+  #tellDrained() {
+    const tell = this.#onDrained;
+    this.#onDrained = () => {};
+    tell();
+  }
+}
+
+function stackOf(error) {
+  const { inspect } = require('node:util');
+  return error instanceof Error && typeof error.stack === 'string' ? inspect(error) : `threw ${inspect(error)}`;
+}
+
+module.exports = { Activation };

@@ -1,0 +1,22 @@
+'use strict';
+// An error that no request can be blamed for leaves the process in an unknown state: running
+// requests are answered, the stack is logged, and the process ends. The sidecar starts another.
+
+const { inspect } = require('node:util');
+
+// For the answers and the log lines to leave, in milliseconds.
+const LAST_WORDS_MS = 100;
+
+/** @param {import('./activation.js').Activation} activation */
+function crashOnUncaught(activation) {
+  let crashing = false;
+  process.on('uncaughtException', (error, origin) => {
+    activation.log.write('error', `${origin}, the process ends: ${inspect(error)}`);
+    if (crashing) return;
+    crashing = true;
+    activation.crash();
+    setTimeout(() => process.exit(1), LAST_WORDS_MS);
+  });
+}
+
+module.exports = { crashOnUncaught };

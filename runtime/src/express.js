@@ -1,0 +1,121 @@
+'use strict';
+// Express 5's req and res on the classes that Node's server itself makes. Express swaps the
+// prototype of every request and response, which costs more than all the rest of it; here its
+// own members stand on the prototypes from the start.
+
+const http = require('node:http');
+const querystring = require('node:querystring');
+const requestMembers = require('express/lib/request.js');
+const responseMembers = require('express/lib/response.js');
+const { wetag } = require('express/lib/utils.js');
+const { nextFor } = require('./failure.js');
+
+// The settings of an Express app that its req and res members read, with Express's defaults.
+// Only the router is trusted to say who the client is: it is always the first hop.
+const settings = Object.assign(Object.create(null), {
+  etag: 'weak',
+  'etag fn': wetag,
+  'jsonp callback name': 'callback',
+  'query parser': 'simple',
+  'query parser fn': querystring.parse,
+  'subdomain offset': 2,
+  'trust proxy': 1,
+  'trust proxy fn': (_address, hop) => hop < 1,
+});
+
+const app = {
+  locals: Object.create(null),
+  settings,
+  get: (name) => settings[name],
+  enabled: (name) => Boolean(settings[name]),
+  disabled: (name) => !settings[name],
+  render(view, _options, done) {
+    done(new Error(`res.render('${view}') needs an Express app of your own, with a view engine`));
+  },
+};
+
+const ENGINE_HEADER = /^x-sanfran-/i;
+
+class FunctionRequest extends http.IncomingMessage {
+  #activation;
+  #leaving = null;
+
+  constructor(socket) {
+    super(socket);
+    this.res = undefined;
+    this.originalUrl = '';
+    this.baseUrl = '';
+    this.params = undefined;
+    this.body = undefined;
+  }
+
+  /** The activation id that a request was routed to; undefined when it carries none. */
+  static activationOf(req) {
+    return req.#activation;
+  }
+
+  // Node's parser hands over the raw header lines here, once for the head and once for trailers,
+  // before any of them is looked at: the cheapest place to take out the engine's own.
+  _addHeaderLines(lines, count) {
+    let kept = 0;
+    for (let i = 0; i < count; i += 2) {
+      const name = lines[i];
+      if (name.charCodeAt(1) === 0x2d && ENGINE_HEADER.test(name)) {
+        if (name.length === 20 && name.toLowerCase() === 'x-sanfran-activation') {
+          // Sent twice it means nothing, and no activation has an empty id.
+          this.#activation = this.#activation === undefined ? lines[i + 1] : '';
+        }
+      } else {
+        if (kept !== i) {
+          lines[kept] = name;
+          lines[kept + 1] = lines[i + 1];
+        }
+        kept += 2;
+      }
+    }
+    lines.length = kept;
+    super._addHeaderLines(lines, kept);
+  }
+
+  /** Aborted when the client leaves before the answer is complete. */
+  get signal() {
+    if (this.#leaving === null) {
+      const leaving = (this.#leaving = new AbortController());
+      const { res } = this;
+      if (res.closed) {
+        if (!res.writableFinished) leaving.abort();
+      } else {
+        res.once('close', () => {
+          if (!res.writableFinished) leaving.abort();
+        });
+      }
+    }
+    return this.#leaving.signal;
+  }
+
+  // Express's members report what they cannot answer themselves (a missing file) to `next`.
+  get next() {
+    return nextFor(this, this.res);
+  }
+
+  set next(next) {
+    Object.defineProperty(this, 'next', { value: next, configurable: true, enumerable: true, writable: true });
+  }
+}
+
+class FunctionResponse extends http.ServerResponse {
+  get locals() {
+    return (this.locals = Object.create(null));
+  }
+
+  set locals(locals) {
+    Object.defineProperty(this, 'locals', { value: locals, configurable: true, enumerable: true, writable: true });
+  }
+}
+
+for (const [type, members] of [[FunctionRequest, requestMembers], [FunctionResponse, responseMembers]]) {
+  Object.defineProperties(type.prototype, Object.getOwnPropertyDescriptors(members));
+  type.prototype.app = app;
+}
+
+module.exports = { FunctionRequest, FunctionResponse };

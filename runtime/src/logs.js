@@ -1,0 +1,133 @@
+'use strict';
+// What a function prints goes line by line to the sidecar, with a level. Printing never blocks
+// and never fills memory: a sidecar that does not read costs lines, and their number is logged.
+
+const { Writable } = require('node:stream');
+
+// One log line, in characters; longer ones are cut. Also bounds text that never ends its line.
+const MAX_LINE = 16 * 1024;
+
+class Log {
+  #control;
+  #dropped = 0;
+
+  constructor(control) {
+    this.#control = control;
+  }
+
+  /** Sends each line of `text` as one message. Levels: debug, info, warning, error. */
+  write(level, text) {
+    for (const line of text.split('\n')) this.line(level, line);
+  }
+
+  line(level, text) {
+    if (!this.#control.hasRoom) {
+      if (this.#dropped++ === 0) this.#control.onceDrained(() => this.#tellDropped());
+      return;
+    }
+    const cut = text.length > MAX_LINE;
+    this.#control.send({
+      type: 'log',
+      time_ms: Date.now(),
+      level,
+      text: cut ? text.slice(0, MAX_LINE) + ' … (line cut)' : text,
+    });
+  }
+
+  #tellDropped() {
+    const dropped = this.#dropped;
+    this.#dropped = 0;
+    this.line('warning', `${dropped} log lines were dropped: they came faster than they were read`);
+  }
+}
+
+/** Stands in for process.stdout or process.stderr. */
+class LineStream extends Writable {
+  #log;
+  #level;
+  #partial = '';
+  #decoder = null;
+
+  constructor(log, level, fd) {
+    super({ decodeStrings: false, autoDestroy: false });
+    this.#log = log;
+    this.#level = level;
+    this.fd = fd;
+  }
+
+  /** The level for what is written from now on; returns the one before. */
+  level(level) {
+    const before = this.#level;
+    this.#level = level;
+    return before;
+  }
+
+  _write(chunk, _encoding, done) {
+    let text = chunk;
+    if (typeof chunk !== 'string') {
+      // A character may be split over two chunks.
+      this.#decoder ??= new (require('node:string_decoder').StringDecoder)('utf8');
+      text = this.#decoder.write(chunk);
+    }
+    const lines = text.split('\n');
+    lines[0] = this.#partial + lines[0];
+    this.#partial = lines.pop();
+    for (const line of lines) this.#log.line(this.#level, line.endsWith('\r') ? line.slice(0, -1) : line);
+    if (this.#partial.length > MAX_LINE) this.flush();
+    done();
+  }
+
+  // Like the streams that it replaces, it cannot be closed.
+  _destroy(_error, done) {
+    done(null);
+  }
+
+  end(chunk) {
+    if (typeof chunk === 'string' || ArrayBuffer.isView(chunk)) this.write(chunk);
+    return this;
+  }
+
+  /** Sends text that has not ended its line. */
+  flush() {
+    if (this.#partial !== '') this.#log.line(this.#level, this.#partial);
+    this.#partial = '';
+  }
+}
+
+/**
+ * Turns console.*, process.stdout and process.stderr into log messages.
+ *
+ * @param {import('./control.js').ControlSocket} control
+ * @returns {Log} for the runtime's own lines
+ */
+function captureOutput(control) {
+  const log = new Log(control);
+  const stdout = new LineStream(log, 'info', 1);
+  const stderr = new LineStream(log, 'error', 2);
+  const replace = (name, value) =>
+    Object.defineProperty(process, name, { value, configurable: true, enumerable: true, writable: true });
+  replace('stdout', stdout);
+  replace('stderr', stderr);
+  levelOf('debug', stdout, 'debug');
+  levelOf('warn', stderr, 'warning');
+  process.on('exit', () => {
+    stdout.flush();
+    stderr.flush();
+  });
+  return log;
+}
+
+/** Gives what one console method writes a level of its own. */
+function levelOf(method, stream, level) {
+  const original = console[method];
+  console[method] = function (...values) {
+    const before = stream.level(level);
+    try {
+      original.apply(this, values);
+    } finally {
+      stream.level(before);
+    }
+  };
+}
+
+module.exports = { captureOutput };

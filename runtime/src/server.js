@@ -1,0 +1,143 @@
+'use strict';
+// The HTTP server that the router talks to. Clients never reach it: limits on slow heads, idle
+// connections and sizes are the router's, so none of Node's own may come first.
+
+const http = require('node:http');
+const { inspect } = require('node:util');
+const { readBody } = require('./body.js');
+const { FunctionRequest, FunctionResponse } = require('./express.js');
+const { FAILED, fail } = require('./failure.js');
+
+const OPTIONS = {
+  IncomingMessage: FunctionRequest,
+  ServerResponse: FunctionResponse,
+  // Twice what the router lets through by default: it adds headers of its own.
+  maxHeaderSize: 128 * 1024,
+  // An idle connection that Node closes just as the router sends on it costs a retry.
+  keepAliveTimeout: 0,
+  headersTimeout: 0,
+  requestTimeout: 0,
+  connectionsCheckingInterval: 0x7fffffff,
+  // Answered by the fence first, as anything else.
+  requireHostHeader: false,
+};
+
+/** @param {import('./activation.js').Activation} activation */
+function createServer(activation) {
+  function admit(req, res) {
+    const refusal = activation.refusal(FunctionRequest.activationOf(req));
+    if (refusal === null) return true;
+    res.writeHead(421, { 'X-Sanfran-Retry': refusal, 'Content-Length': 0 });
+    res.end();
+    return false;
+  }
+
+  function responseClosed() {
+    activation.end(this);
+  }
+
+  function onRequest(req, res) {
+    if (admit(req, res)) serve(req, res, false);
+  }
+
+  function onCheckContinue(req, res) {
+    // Whether the refused body comes anyway is the sender's choice, so nothing may follow it.
+    res.shouldKeepAlive = false;
+    if (!admit(req, res)) return;
+    res.shouldKeepAlive = true;
+    serve(req, res, true);
+  }
+
+  function onCheckExpectation(req, res) {
+    if (!admit(req, res)) return;
+    req.res = res;
+    fail(req, res, 417, 'the only expectation that is met is 100-continue');
+  }
+
+  function serve(req, res, expectsContinue) {
+    activation.begin(res);
+    res.on('close', responseClosed);
+    req.res = res;
+    mount(req, activation.baseUrl);
+    const { handlers } = activation;
+    const handler = handlers.select(req);
+    if (handler === undefined) {
+      fail(req, res, 404, handlers.unknown(req));
+    } else if (handlers.parsesBody && hasBody(req)) {
+      readBody(req, res, expectsContinue, (error) => {
+        if (!error) return run(handler, req, res);
+        if (error.type !== 'request.aborted') fail(req, res, error.status, error.message);
+      });
+    } else {
+      if (expectsContinue) res.writeContinue();
+      run(handler, req, res);
+    }
+  }
+
+  function run(handler, req, res) {
+    let outcome;
+    try {
+      outcome = handler(req, res);
+    } catch (error) {
+      handlerFailed(req, res, error);
+      return;
+    }
+    if (typeof outcome?.then === 'function') {
+      activation.begin(outcome);
+      outcome.then(
+        () => activation.end(outcome),
+        (error) => {
+          handlerFailed(req, res, error);
+          activation.end(outcome);
+        },
+      );
+    }
+  }
+
+  function handlerFailed(req, res, error) {
+    const id = req.headers['x-request-id'] ?? '-';
+    activation.log.write('error', `${req.method} ${req.originalUrl} failed (request ${id}): ${inspect(error)}`);
+    fail(req, res, 500, FAILED);
+  }
+
+  const server = http.createServer(OPTIONS, onRequest);
+  server.on('checkContinue', onCheckContinue);
+  server.on('checkExpectation', onCheckExpectation);
+  // No header may be lost to a limit: the one with the activation id may be the last.
+  server.maxHeadersCount = 0;
+  return server;
+}
+
+/** Resolves when the server listens. */
+function listen(server, host, port) {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.once('listening', resolve);
+    // For an address, listen() ends in _listen2; on the way it looks the address up and loads
+    // `cluster`, which takes as long as a third of all that Node does before it runs any code.
+    if (typeof server._listen2 === 'function' && /^[\d.]+$/.test(host)) server._listen2(host, port, 4, 511);
+    else server.listen(port, host);
+  });
+}
+
+function hasBody(req) {
+  const { headers } = req;
+  return headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined;
+}
+
+/** Splits the URL as an Express mount at /fn/<name> does. */
+function mount(req, baseUrl) {
+  const { url } = req;
+  req.originalUrl = url;
+  req.baseUrl = baseUrl;
+  // The name may be percent-encoded in the URL, so its length is not known.
+  let end = 4;
+  for (; end < url.length; end++) {
+    const char = url.charCodeAt(end);
+    if (char === 0x2f || char === 0x3f) break;
+  }
+  const rest = url.slice(end);
+  req.url = rest.charCodeAt(0) === 0x2f ? rest : '/' + rest;
+}
+
+module.exports = { createServer, listen };
