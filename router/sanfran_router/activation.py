@@ -1,0 +1,161 @@
+"""Requests that wait for a pod: cold functions, and warm ones whose pods are all at their limit.
+
+Each function has one queue, bounded and served in order, and at most one question to a controller
+on its way. Capacity is handed over in the call that frees it: a waiter is either still in the
+queue or holds its endpoint, so one that leaves at that very moment gives it back as any other
+request does, and the next waiter gets it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable, Coroutine
+from time import monotonic
+from typing import Any
+
+from sanfran_common.telemetry.logs import get_logger
+
+from sanfran_router import errors
+from sanfran_router.errors import Problem, Refusal
+from sanfran_router.table import Function, RouteFacts, Table, Waiter
+from sanfran_router.traffic import COLD_BOUNDS
+
+log = get_logger("activation")
+
+FIRST_PAUSE = 0.02
+LONGEST_PAUSE = 1.0
+"""Seconds between two questions for one function whose answers brought nothing; doubling."""
+
+Ask = Callable[[str, bool, float], Awaitable[RouteFacts]]
+"""Name, whether it is for one more pod, seconds to wait; raises Refusal."""
+
+
+class Activator:
+    """Owns the queues.
+
+    Args:
+        table: gets what controllers answer.
+        ask: asks a controller to activate a function.
+        spawn: starts a task that the router owns.
+        queue_size: waiting requests of one function, at most.
+        queue_total: waiting requests of all functions, at most.
+        timeout: seconds that one question may take.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        ask: Ask,
+        spawn: Callable[[Coroutine[Any, Any, None], str], object],
+        *,
+        queue_size: int,
+        queue_total: int,
+        timeout: float,
+    ) -> None:
+        self._table = table
+        self._ask = ask
+        self._spawn = spawn
+        self._queue_size = queue_size
+        self._queue_total = queue_total
+        self._timeout = timeout
+        self.waiting = 0
+
+    def wait(self, function: Function, waiter: Waiter, *, again: bool = False) -> Problem | None:
+        """Queues a request; its `assign` or `refuse` is called later, unless it leaves.
+
+        Args:
+            again: it had a pod, which turned out not to serve it; it goes to the front.
+
+        Returns:
+            Why it cannot be queued, if so.
+        """
+        if len(function.waiting) >= self._queue_size or self.waiting >= self._queue_total:
+            return errors.QUEUE_FULL
+        function.waiting[waiter] = None
+        if again:
+            function.waiting.move_to_end(waiter, last=False)
+        self.waiting += 1
+        load = function.in_flight + len(function.waiting)
+        if load > function.traffic.peak:
+            function.traffic.peak = load
+        self._table.busy.add(function)
+        if not function.activating:
+            function.activating = True
+            self._spawn(self._activate(function), f"activate {function.name}")
+        return None
+
+    def leave(self, function: Function, waiter: Waiter) -> None:
+        """A waiter gives up. Nothing when it waits no more."""
+        if function.waiting.pop(waiter, self) is None:
+            self.waiting -= 1
+
+    def dispatch(self, function: Function) -> None:
+        """Hands free capacity to waiters, in order. To be called whenever there may be some."""
+        if function.deleted:
+            self._refuse_all(function, errors.NOT_FOUND)
+        while function.waiting:
+            endpoint = function.pick()
+            if endpoint is None:
+                return
+            waiter, _ = function.waiting.popitem(last=False)
+            self.waiting -= 1
+            waiter.assign(endpoint)
+
+    def refuse_all(self, problem: Problem) -> None:
+        """Answers everything that waits, at a stop."""
+        for function in list(self._table.functions.values()):
+            self._refuse_all(function, problem)
+
+    def _refuse_all(self, function: Function, problem: Problem) -> None:
+        # Only those that wait now: one that is refused may make room for its client's next request.
+        for waiter in list(function.waiting):
+            self.leave(function, waiter)
+            waiter.refuse(problem)
+
+    async def _activate(self, function: Function) -> None:
+        """Asks until nothing waits."""
+        pause = FIRST_PAUSE
+        try:
+            if function.setbacks > 1:
+                # What the last questions brought did not work: give the controller time to see it.
+                await asyncio.sleep(
+                    min(FIRST_PAUSE * 2.0 ** (function.setbacks - 2), LONGEST_PAUSE)
+                )
+                self.dispatch(function)
+            while function.waiting:
+                warm = bool(function.endpoints)
+                before = len(function.endpoints)
+                await self._ask_once(function, warm=warm)
+                self.dispatch(function)
+                if not function.waiting:
+                    break
+                if len(function.endpoints) > before:
+                    pause = FIRST_PAUSE  # it helped: one more at once
+                    continue
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+                self.dispatch(function)
+        finally:
+            function.activating = False
+            self._table.forget_unknown(function)
+
+    async def _ask_once(self, function: Function, *, warm: bool) -> None:
+        traffic = function.traffic
+        began = monotonic()
+        if not warm:
+            traffic.activations += 1
+        try:
+            facts = await self._ask(function.name, warm, self._timeout)
+        except Refusal as refusal:
+            problem = refusal.problem
+            traffic.activation_failures += 1
+            if problem is errors.NOT_FOUND or not function.endpoints:
+                log.info("not activated", function=function.name, code=problem.code)
+                self._refuse_all(function, problem)
+            return  # with pods at work the waiters go on waiting for one of them
+        if not warm:
+            took = monotonic() - began
+            traffic.cold_buckets[bisect_left(COLD_BOUNDS, took)] += 1
+            traffic.cold_seconds += took
+        self._table.apply(facts, answer=True)

@@ -1,0 +1,184 @@
+"""The controllers' side: routes come in, load goes out, activations are asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from time import monotonic
+
+from grpclib import GRPCError, Status
+from sanfran_common.lifecycle import OwnedTasks
+from sanfran_common.rpc.client import RpcClient
+from sanfran_common.telemetry.logs import get_logger
+from sanfran_proto.sanfran import v1 as pb
+
+from sanfran_router import errors
+from sanfran_router.activation import Activator
+from sanfran_router.errors import Refusal
+from sanfran_router.table import EndpointFacts, Function, RouteFacts, Table
+
+log = get_logger("control")
+
+REPORT_EVERY = 1.0
+REPORT_TIMEOUT = 1.0
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 2.0
+"""Seconds between attempts to reach a controller; doubling, with jitter."""
+FORGET_AFTER = 60.0
+"""Seconds until the routes of an address that has left DNS are dropped; its pods have been adopted
+by then, or are gone."""
+FAILOVERS = 3
+"""Controllers asked for one activation."""
+
+
+def route_facts(route: pb.Route) -> RouteFacts:
+    """What the table takes in of a message."""
+    return RouteFacts(
+        name=route.name,
+        controller=route.controller,
+        sequence=route.sequence,
+        version=route.version,
+        timeout=route.timeout_ms / 1000,
+        concurrency=route.concurrency,
+        endpoints=tuple(
+            EndpointFacts(address=one.address, activation_id=one.activation_id, pod=one.pod)
+            for one in route.endpoints
+        ),
+        deleted=route.deleted,
+    )
+
+
+class ControllerLink:
+    """Follows every controller.
+
+    Args:
+        client: the controllers.
+        router: this process's id.
+    """
+
+    def __init__(self, client: RpcClient, table: Table, router: str) -> None:
+        self._client = client
+        self.table = table
+        self._router = router
+        self._activator: Activator | None = None
+        self.synced = asyncio.Event()
+        """Set once a controller has told all of its routes."""
+
+    async def ask(self, name: str, saturated: bool, timeout: float) -> RouteFacts:
+        """Asks the function's controller to activate it; the next one when that is not there.
+
+        Args:
+            timeout: seconds for all of it.
+
+        Raises:
+            Refusal: with what the waiting requests are to be answered.
+        """
+        request = pb.ActivateFunctionRequest(name=name, router=self._router, saturated=saturated)
+        stub = pb.ControllerStub(self._client.keyed(name))
+        deadline = monotonic() + timeout
+        for left in reversed(range(FAILOVERS)):
+            try:
+                route = await stub.activate(request, timeout=max(deadline - monotonic(), 0.001))
+            except GRPCError as error:
+                if error.status is Status.UNAVAILABLE and left and monotonic() < deadline:
+                    continue
+                raise self._refusal(name, error) from error
+            if route.name == name:
+                return route_facts(route)
+            log.error("answer for another function", asked=name, answered=route.name)
+            break
+        raise Refusal(errors.NO_CAPACITY)
+
+    def _refusal(self, name: str, error: GRPCError) -> Refusal:
+        if error.status is Status.NOT_FOUND:
+            return Refusal(errors.NOT_FOUND)
+        if error.status is Status.FAILED_PRECONDITION:
+            return Refusal(errors.LOAD_FAILED)
+        log.warning(
+            "activation failed", function=name, status=error.status.name, error=error.message
+        )
+        return Refusal(errors.NO_CAPACITY)
+
+    async def watch(self, tasks: OwnedTasks, activator: Activator) -> None:
+        """Follows the routes of every controller, as addresses come and go. Does not end."""
+        self._activator = activator
+        following: dict[str, asyncio.Task[None]] = {}
+        forgetting: dict[str, asyncio.Task[None]] = {}
+        while True:
+            addresses = set(self._client.each())
+            for address in addresses - following.keys():
+                if address in forgetting:
+                    forgetting.pop(address).cancel()
+                following[address] = tasks.spawn(self._follow(address), name=f"watch {address}")
+            for address in following.keys() - addresses:
+                following.pop(address).cancel()
+                forgetting[address] = tasks.spawn(self._forget(address), name=f"forget {address}")
+            await self._client.wait_changed()
+
+    async def _follow(self, address: str) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            sync = self.table.begin_sync(address)
+            stub = pb.ControllerStub(self._client.at(address))
+            try:
+                async for event in stub.watch_routes(pb.WatchRoutesRequest(router=self._router)):
+                    pause = FIRST_PAUSE
+                    if event.route is not None:
+                        self._changed([sync.route(route_facts(event.route))])
+                    elif event.synced is not None:
+                        self._changed(sync.synced(event.synced.controller))
+                        log.info("routes synced", controller=event.synced.controller, at=address)
+                        self.synced.set()
+            except GRPCError as error:
+                log.debug("watch ended", at=address, status=error.status.name)
+            # What it told stays: its pods serve on while it is away.
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _forget(self, address: str) -> None:
+        await asyncio.sleep(FORGET_AFTER)
+        self._changed(self.table.forget_source(address))
+
+    def _changed(self, functions: list[Function]) -> None:
+        assert self._activator is not None
+        for function in functions:
+            if function.waiting:
+                self._activator.dispatch(function)
+
+    async def report(self) -> None:
+        """Tells every controller the load, every second. Does not end."""
+        while True:
+            await asyncio.sleep(REPORT_EVERY)
+            await self.report_once()
+
+    async def report_once(self, *, leaving: bool = False) -> None:
+        """Tells every controller the load since the last report."""
+        report = pb.LoadReport(router=self._router, functions=self._loads(), leaving=leaving)
+        await asyncio.gather(*(self._send(at, report) for at in self._client.each()))
+
+    async def _send(self, address: str, report: pb.LoadReport) -> None:
+        stub = pb.ControllerStub(self._client.at(address))
+        try:
+            await stub.report_load(report, timeout=REPORT_TIMEOUT)
+        except GRPCError as error:
+            log.debug("load not reported", at=address, status=error.status.name)
+
+    def _loads(self) -> list[pb.FunctionLoad]:
+        loads = []
+        for function in list(self.table.busy):
+            traffic = function.traffic
+            queued = len(function.waiting)
+            loads.append(
+                pb.FunctionLoad(
+                    name=function.name,
+                    in_flight=function.in_flight,
+                    queued=queued,
+                    requests=traffic.requests - traffic.reported,
+                    peak_in_flight=traffic.peak,
+                )
+            )
+            traffic.reported = traffic.requests
+            traffic.peak = function.in_flight + queued
+            if not traffic.peak:
+                self.table.busy.discard(function)
+        return loads

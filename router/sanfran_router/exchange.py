@@ -1,0 +1,410 @@
+"""One request from its head to its answer's last byte, over as many pods as it takes.
+
+    routing ─► waiting ─► connecting ─► sent ─► answering ─► finished
+       ▲                      │          │
+       └──── another pod ─────┴──────────┘
+
+A request goes to another pod only while no handler can have seen it, or, if its method is
+idempotent, once more when the pod died before its first byte. To make that possible for bodies, the
+first `replay_bytes` are kept. A longer body is announced with `Expect: 100-continue`, and its rest
+waits in the client's socket until the pod has said that it took the request.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from sanfran_router import errors
+from sanfran_router.errors import Problem
+from sanfran_router.request import Request
+from sanfran_router.response import UNTIL_CLOSE, ResponseHead
+from sanfran_router.table import Endpoint, Function
+from sanfran_router.traffic import LATENCY_BOUNDS
+from sanfran_router.wheel import Timed
+
+if TYPE_CHECKING:
+    from sanfran_router.client import ClientConnection
+    from sanfran_router.plane import DataPlane
+    from sanfran_router.upstream import UpstreamConnection
+
+FENCE_WAIT = 1.0
+"""Seconds until a body is sent on without `100 Continue`; RFC 9110, section 10.1.1, wants a limit."""
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CLOSE: Final = b"Connection: close\r\n"
+KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
+EXPECT_LINE = b"Expect: 100-continue\r\n"
+
+
+class FenceWait(Timed):
+    """Ends a body's wait for `100 Continue`."""
+
+    __slots__ = ("_exchange",)
+
+    def __init__(self, exchange: Exchange) -> None:
+        super().__init__()
+        self._exchange = exchange
+
+    def on_deadline(self) -> None:
+        self._exchange.on_taken()
+
+
+class Exchange:
+    """Made by `ClientConnection` for each request that names a function."""
+
+    __slots__ = (
+        "_again",
+        "_died",
+        "_fence_wait",
+        "_fresh",
+        "_queued",
+        "_taken",
+        "_upstream",
+        "answering",
+        "began",
+        "body_done",
+        "client",
+        "cold",
+        "endpoint",
+        "finished",
+        "function",
+        "keep",
+        "plane",
+        "replay",
+        "replay_size",
+        "request",
+        "status",
+        "until_close",
+    )
+
+    def __init__(
+        self, plane: DataPlane, client: ClientConnection, request: Request, function: Function
+    ) -> None:
+        self.plane = plane
+        self.client = client
+        self.request = request
+        self.function = function
+        self.began = monotonic()
+        function.traffic.requests += 1
+
+        # Where it is
+        self.endpoint: Endpoint | None = None
+        self._upstream: UpstreamConnection | None = None
+        self.answering = False
+        self.until_close = False
+        self.keep = False
+        self.finished = False
+        self.status = 0
+        self.cold = False
+        self._queued = False
+
+        # Its body
+        self.body_done = not request.length
+        self.replay: list[bytes] | None = None if self.body_done else []
+        self.replay_size = 0
+        self._taken = False
+        self._fence_wait: FenceWait | None = None
+
+        # What has gone wrong so far
+        self._again = False
+        self._fresh = False
+        self._died = False
+
+    # From the client's side.
+
+    def start(self) -> None:
+        """The head and perhaps a part of the body are there."""
+        self.client.set_deadline(self.began + self._timeout)
+        self._route()
+
+    def on_body(self, piece: bytes, done: bool) -> None:
+        """The next part of the body, framed for the pod."""
+        self.body_done = done
+        upstream = self._upstream
+        if upstream is not None:
+            upstream.transport.write(piece)
+        replay = self.replay
+        if replay is None:
+            return
+        replay.append(piece)
+        self.replay_size += len(piece)
+        if self.replay_size > self.plane.config.replay_bytes:
+            if upstream is not None and self._taken:
+                self._forget_body()
+            elif not done:
+                self.client.hold_body(True)
+                self._limit_fence_wait()
+
+    def on_client_gone(self) -> None:
+        """The client closed its connection: the pod's is closed at once."""
+        if not self.finished:
+            self._detach()
+            self._end()
+
+    def on_timeout(self) -> None:
+        """The deadline given to the client's connection has passed."""
+        if self.endpoint is None and monotonic() < self.began + self._timeout:
+            self.fail(errors.NO_CAPACITY)
+        else:
+            self.fail(errors.TIMEOUT)
+
+    def fail(self, problem: Problem) -> None:
+        """Ends the request with an error answer, or with a broken one when that has begun."""
+        self._detach()
+        if self.answering:
+            self._end()
+            self.client.break_off()
+        else:
+            self.status = problem.status
+            self._end()
+            self.client.answer(problem, self.request, complete=self.body_done)
+
+    # Finding a pod.
+
+    @property
+    def _timeout(self) -> float:
+        return self.function.timeout or self.plane.config.function_timeout
+
+    def _route(self) -> None:
+        endpoint = self.function.pick()
+        if endpoint is not None:
+            self.assign(endpoint)
+            return
+        if self.function.deleted:
+            self.fail(errors.NOT_FOUND)
+            return
+        self.cold = self.cold or not self.function.endpoints
+        problem = self.plane.activator.wait(self.function, self, again=self._again)
+        if problem is not None:
+            self.fail(problem)
+            return
+        self._queued = True
+        limit = min(self._timeout, self.plane.config.queue_timeout)
+        self.client.set_deadline(self.began + limit)
+
+    def assign(self, endpoint: Endpoint) -> None:
+        """Takes a place at an endpoint; `_release` gives it back."""
+        function = self.function
+        self.endpoint = endpoint
+        endpoint.in_flight += 1
+        function.in_flight = running = function.in_flight + 1
+        if running > function.traffic.peak:
+            function.traffic.peak = running
+        if running == 1:
+            self.plane.table.busy.add(function)
+        if self._queued:
+            self._queued = False
+            self.client.set_deadline(self.began + self._timeout)
+        idle = endpoint.idle
+        if not self._fresh:
+            while idle:
+                connection = idle.pop()
+                if not connection.transport.is_closing():
+                    self.send(connection)
+                    return
+        self.plane.connect(endpoint, self)
+
+    def refuse(self, problem: Problem) -> None:
+        """No pod: called by the queue, which has let go of it."""
+        self.fail(problem)
+
+    def wants(self, endpoint: Endpoint) -> bool:
+        """It still waits for a connection to this endpoint."""
+        return self.endpoint is endpoint and self._upstream is None and not self.finished
+
+    def send(self, upstream: UpstreamConnection) -> None:
+        """Sends all that is there."""
+        assert self.endpoint is not None
+        self._upstream = upstream
+        upstream.exchange = self
+        head, head_end, replay = self.request.head, self.endpoint.head_end, self.replay
+        if replay is None:
+            upstream.transport.write(head + head_end)
+        else:
+            self._taken = False
+            expect = b"" if self.body_done or self.request.expects_continue else EXPECT_LINE
+            upstream.transport.write(b"".join((head, expect, head_end, *replay)))
+            if not self.body_done and self.replay_size > self.plane.config.replay_bytes:
+                self._limit_fence_wait()
+        if self.client.write_paused:
+            upstream.pause()
+
+    def on_connect_failed(self, endpoint: Endpoint) -> None:
+        """No connection: nothing was sent, so any request may go elsewhere."""
+        self.function.drop(endpoint, fenced=False)
+        if self.wants(endpoint):
+            self._retry("connect")
+
+    # From the pod's side.
+
+    def on_interim(self, answer: ResponseHead) -> None:
+        """A 1xx. The answer to our own Expect is for us."""
+        if answer.status == 100:
+            self.on_taken()
+            if self.request.expects_continue:
+                self.client.write(CONTINUE)
+        elif not self.request.http10:
+            self.client.write(answer.head + b"\r\n")
+
+    def on_taken(self) -> None:
+        """The pod runs the request: its body need not be kept beyond the bound any more."""
+        self._taken = True
+        if self.replay_size > self.plane.config.replay_bytes:
+            self._forget_body()
+        self.client.hold_body(False)
+
+    def on_fenced(self, upstream: UpstreamConnection) -> None:
+        """The handler did not run: another pod must, whatever the method."""
+        assert self.endpoint is not None
+        self.function.drop(self.endpoint, fenced=True)
+        self._detach()
+        if self.replay is None and self.request.length:
+            self.fail(errors.BODY_GONE)
+        else:
+            self._retry("fenced")
+
+    def on_lost(self, upstream: UpstreamConnection) -> None:
+        """The pod's connection ended in the middle."""
+        self._upstream = None
+        if self.answering:
+            self.fail(errors.POD_FAILED)
+            return
+        endpoint = self.endpoint
+        assert endpoint is not None
+        if not upstream.reused:
+            self.function.drop(endpoint, fenced=False)
+        replayable = self.replay is not None or not self.request.length
+        if upstream.heard or not self.request.idempotent or not replayable:
+            self.fail(errors.POD_FAILED)
+        elif upstream.reused and not self._fresh:
+            self._fresh = True
+            self._retry("stale")
+        elif not self._died:
+            self._died = True
+            self._retry("died")
+        else:
+            self.fail(errors.POD_FAILED)
+
+    def on_bad_answer(self) -> None:
+        """The pod sent what is no HTTP; its connection is closed already."""
+        self._upstream = None
+        self.fail(errors.BAD_ANSWER)
+
+    def on_answer(self, answer: ResponseHead, body: bytes = b"") -> None:
+        """The answer's head, and what of its body came with it."""
+        client, request = self.client, self.request
+        self.answering = True
+        self.status = answer.status
+        self.until_close = answer.length == UNTIL_CLOSE or (request.http10 and answer.length < 0)
+        self.keep = (
+            request.keep_alive
+            and self.body_done
+            and not self.until_close
+            and not self.plane.stopping
+        )
+        line = (KEEP_ALIVE if request.http10 else b"") if self.keep else CLOSE
+        if self._fence_wait is not None:
+            self.on_taken()
+        client.write(b"%b%b\r\n%b" % (answer.head, line, body))
+
+    def on_switch(self, answer: ResponseHead, data: bytes) -> None:
+        """101: from here on, bytes."""
+        self.answering = self.until_close = True
+        self.status = 101
+        self.client.tunnel()
+        self.client.write(
+            b"%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n%b" % (answer.head, answer.switch, data)
+        )
+
+    def write(self, data: bytes) -> None:
+        """Bytes of the answer's body."""
+        self.client.write(data)
+
+    def finish(self) -> None:
+        """The answer is complete; its connection has left already."""
+        self._upstream = None
+        if self.function.setbacks:
+            self.function.setbacks = 0
+        self._end()
+        self.client.on_finished(self)
+
+    # Flow control.
+
+    def pause_client(self) -> None:
+        """The pod reads too slowly."""
+        self.client.pause_upload(True)
+
+    def resume_client(self) -> None:
+        """The pod has caught up."""
+        self.client.pause_upload(False)
+
+    def pause_pod(self) -> None:
+        """The client reads too slowly."""
+        if self._upstream is not None:
+            self._upstream.pause()
+
+    def resume_pod(self) -> None:
+        """The client has caught up."""
+        if self._upstream is not None:
+            self._upstream.resume()
+
+    def tunnel(self, data: bytes) -> None:
+        """Bytes from the client after a switch of protocols."""
+        if self._upstream is not None:
+            self._upstream.transport.write(data)
+
+    # Ends.
+
+    def _limit_fence_wait(self) -> None:
+        if self._upstream is not None and self._fence_wait is None:
+            self._fence_wait = FenceWait(self)
+            self.plane.wheel.set(self._fence_wait, monotonic() + FENCE_WAIT)
+
+    def _stop_fence_wait(self) -> None:
+        if self._fence_wait is not None:
+            self.plane.wheel.forget(self._fence_wait)
+            self._fence_wait = None
+
+    def _forget_body(self) -> None:
+        self.replay = None
+        self._stop_fence_wait()
+
+    def _retry(self, cause: str) -> None:
+        self.function.traffic.retried(cause)
+        self._stop_fence_wait()
+        self._release()
+        self._again = True
+        self._route()
+
+    def _detach(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.close()
+
+    def _release(self) -> None:
+        """Gives the place back, to the next that waits."""
+        endpoint, function = self.endpoint, self.function
+        if endpoint is None:
+            self.plane.activator.leave(function, self)
+            return
+        self.endpoint = None
+        endpoint.in_flight -= 1
+        function.in_flight -= 1
+        if function.waiting:
+            self.plane.activator.dispatch(function)
+
+    def _end(self) -> None:
+        self.finished = True
+        self.replay = None
+        self._stop_fence_wait()
+        self._release()
+        traffic = self.function.traffic
+        took = monotonic() - self.began
+        traffic.by_class[self.status // 100] += 1
+        traffic.latency_buckets[bisect_left(LATENCY_BOUNDS, took)] += 1
+        traffic.latency_seconds += took
+        if not self.function.known:
+            self.plane.table.forget_unknown(self.function)
+        if self.plane.access_log is not None:
+            self.plane.access_log(self)

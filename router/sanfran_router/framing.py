@@ -1,0 +1,199 @@
+"""Where heads and bodies end (RFC 9112, sections 2.2, 6 and 7.1), read strictly, in any pieces.
+
+For chunked bodies, both directions use it: requests are framed anew from what it decodes, responses are passed on as
+they are while it finds their end. It accepts CRLF only, sizes of at most 16 hex digits, and bounds
+what a sender can make it hold.
+"""
+
+from __future__ import annotations
+
+import re
+
+MAX_SIZE_LINE = 256
+"""Bytes of a chunk's size and extensions; senders use a handful, floods of extensions use more."""
+MAX_TRAILERS = 8192
+"""Bytes of all trailers."""
+
+_HEAD_END = b"\r\n\r\n"
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
+_TRAILER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)\r\n")
+
+_SIZE_LINE, _DATA, _DATA_END, _TRAILERS, _DONE = range(5)
+
+
+class BadFraming(Exception):
+    """The bytes are no head or no body that all parsers would read alike."""
+
+
+class TooLarge(Exception):
+    """The body is longer than its limit."""
+
+
+def check_lines(raw: bytes) -> None:
+    """What makes two parsers see different lines: bare CR, bare LF, NUL, folded lines.
+
+    Args:
+        raw: a head, or the part of one that has come so far; a CR at its end may get its LF yet.
+
+    Raises:
+        BadFraming: it has one of them.
+    """
+    ends = raw.count(b"\r\n")
+    returns = raw.count(b"\r") - raw.endswith(b"\r")
+    if (
+        raw.count(b"\n") != ends
+        or returns != ends
+        or b"\0" in raw
+        or b"\r\n " in raw
+        or b"\r\n\t" in raw
+        or not 65 <= raw[0] <= 90  # methods that llhttp knows are upper case
+    ):
+        raise BadFraming("lines that parsers read differently")
+
+
+def head_end(buffer: bytes, start: int) -> int:
+    """Where the head in `buffer` ends, its empty line included; -1: not yet.
+
+    Args:
+        start: everything before was searched already.
+    """
+    found = buffer.find(_HEAD_END, max(start - 3, 0))
+    return found + 4 if found >= 0 else -1
+
+
+class ChunkedDecoder:
+    """Takes a chunked body in pieces. `done` says that its end was seen."""
+
+    __slots__ = ("_left", "_line", "_state", "done", "trailers")
+
+    def __init__(self) -> None:
+        self._state = _SIZE_LINE
+        self._left = 0
+        self._line = b""
+        self.done = False
+        self.trailers: list[tuple[bytes, bytes]] = []
+
+    def feed(self, data: bytes, payload: list[bytes]) -> int:
+        """Decodes.
+
+        Args:
+            data: the next bytes of the connection.
+            payload: gets the decoded pieces.
+
+        Returns:
+            How many bytes belong to this body; less than all only when it is done.
+
+        Raises:
+            BadFraming: never to be recovered from.
+        """
+        at, end = 0, len(data)
+        while at < end and self._state != _DONE:
+            if self._state == _DATA:
+                piece = data[at : at + self._left]
+                payload.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                if not self._left:
+                    self._state = _DATA_END
+                continue
+            newline = data.find(b"\n", at)
+            stop = end if newline < 0 else newline + 1
+            self._line += data[at:stop]
+            at = stop
+            self._check_length()
+            if newline >= 0:
+                line, self._line = self._line, b""
+                self._on_line(line)
+        return at
+
+    def _check_length(self) -> None:
+        if self._state == _TRAILERS:
+            held = sum(len(name) + len(value) for name, value in self.trailers)
+            limit = MAX_TRAILERS - held
+        else:
+            limit = MAX_SIZE_LINE if self._state == _SIZE_LINE else 2
+        if len(self._line) > limit:
+            raise BadFraming("line too long")
+
+    def _on_line(self, line: bytes) -> None:
+        if self._state == _DATA_END:
+            if line != b"\r\n":
+                raise BadFraming("chunk longer than its size")
+            self._state = _SIZE_LINE
+        elif self._state == _SIZE_LINE:
+            match = _SIZE.fullmatch(line)
+            if match is None:
+                raise BadFraming("bad chunk size")
+            self._left = int(match[1], 16)
+            self._state = _DATA if self._left else _TRAILERS
+        elif line == b"\r\n":
+            self._state = _DONE
+            self.done = True
+        else:
+            match = _TRAILER.fullmatch(line)
+            if match is None:
+                raise BadFraming("bad trailer")
+            self.trailers.append((match[1], match[2].strip(b" \t")))
+
+
+class LengthBody:
+    """A request's body whose length is known."""
+
+    __slots__ = ("_left", "done")
+
+    def __init__(self, length: int) -> None:
+        self._left = length
+        self.done = False
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """What to forward of `data`, and what comes after the body."""
+        left = self._left
+        if len(data) < left:
+            self._left = left - len(data)
+            return data, b""
+        self._left = 0
+        self.done = True
+        return (data, b"") if len(data) == left else (data[:left], data[left:])
+
+
+class ChunkedBody:
+    """A request's chunked body, framed anew.
+
+    Args:
+        limit: bytes of the decoded body; more raise `TooLarge`.
+        dropped: trailers that are not passed on, in lower case.
+    """
+
+    __slots__ = ("_decoder", "_dropped", "_left", "done")
+
+    def __init__(self, limit: int, dropped: frozenset[bytes]) -> None:
+        self._decoder = ChunkedDecoder()
+        self._left = limit
+        self._dropped = dropped
+        self.done = False
+
+    def feed(self, data: bytes) -> tuple[bytes, bytes]:
+        """What to forward of `data`, and what comes after the body.
+
+        Raises:
+            BadFraming: it is no chunked body.
+            TooLarge: it is longer than the limit.
+        """
+        pieces: list[bytes] = []
+        decoder = self._decoder
+        used = decoder.feed(data, pieces)
+        size = sum(map(len, pieces))
+        self._left -= size
+        if self._left < 0:
+            raise TooLarge("body longer than the limit")
+        if size:
+            pieces.insert(0, b"%x\r\n" % size)
+            pieces.append(b"\r\n")
+        if decoder.done:
+            self.done = True
+            pieces.append(b"0\r\n")
+            for name, value in decoder.trailers:
+                if name.lower() not in self._dropped and not name.lower().startswith(b"x-sanfran-"):
+                    pieces.append(b"%b: %b\r\n" % (name, value))
+            pieces.append(b"\r\n")
+        return b"".join(pieces), data[used:]

@@ -1,0 +1,120 @@
+"""What all connections of one router process share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from sanfran_common.config import split_host_port
+
+from sanfran_router.activation import Activator
+from sanfran_router.config import RouterConfig
+from sanfran_router.table import Endpoint, Table
+from sanfran_router.traffic import Traffic
+from sanfran_router.upstream import UpstreamConnection
+from sanfran_router.wheel import TimerWheel
+
+if TYPE_CHECKING:
+    from sanfran_router.client import ClientConnection
+    from sanfran_router.exchange import Exchange
+
+AccessLog = Callable[["Exchange"], None]
+Spawn = Callable[[Coroutine[Any, Any, None], str], object]
+
+
+class DataPlane:
+    """The shared parts, for connections to reach.
+
+    Args:
+        spawn: starts a task that the router owns.
+        access_log: called once per finished request; None: off.
+    """
+
+    __slots__ = (
+        "access_log",
+        "activator",
+        "all_closed",
+        "clients",
+        "config",
+        "refused",
+        "spawn",
+        "stopping",
+        "table",
+        "unrouted",
+        "wheel",
+    )
+
+    def __init__(
+        self,
+        config: RouterConfig,
+        table: Table,
+        activator: Activator,
+        wheel: TimerWheel,
+        spawn: Spawn,
+        access_log: AccessLog | None = None,
+    ) -> None:
+        self.config = config
+        self.table = table
+        self.activator = activator
+        self.wheel = wheel
+        self.spawn = spawn
+        self.access_log = access_log
+        self.clients: set[ClientConnection] = set()
+        self.stopping = False
+        self.all_closed = asyncio.Event()
+        self.unrouted = Traffic()
+        """Requests that name no function."""
+        self.refused = 0
+        """Connections over the limit."""
+
+    def connect(self, endpoint: Endpoint, exchange: Exchange) -> None:
+        """Opens a connection; `exchange.on_connected` or `on_connect_failed` follows."""
+        self.spawn(self._connect(endpoint, exchange), f"connect {endpoint.address}")
+
+    async def _connect(self, endpoint: Endpoint, exchange: Exchange) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            host, port = split_host_port(endpoint.address)
+            async with asyncio.timeout(self.config.connect_timeout):
+                _, connection = await loop.create_connection(
+                    lambda: UpstreamConnection(self, endpoint), host, port
+                )
+        except (OSError, ValueError):  # TimeoutError is an OSError
+            exchange.on_connect_failed(endpoint)
+            return
+        if exchange.wants(endpoint):
+            exchange.send(connection)
+        else:
+            connection.rest()
+
+    async def stop(self, grace: float) -> int:
+        """Lets running requests finish, idle connections go at once.
+
+        Args:
+            grace: seconds.
+
+        Returns:
+            How many requests had to be cut off.
+        """
+        self.stopping = True
+        for client in list(self.clients):
+            client.drain()
+        began = monotonic()
+        while self.clients and monotonic() - began < grace:
+            self.all_closed.clear()
+            try:
+                async with asyncio.timeout(grace - (monotonic() - began)):
+                    await self.all_closed.wait()
+            except TimeoutError:
+                break
+        cut = len(self.clients)
+        for client in list(self.clients):
+            client.abort()
+        if cut:
+            await asyncio.sleep(0)  # the last answers leave
+        for function in list(self.table.functions.values()):
+            for endpoint in function.endpoints:
+                endpoint.retire()
+        return cut

@@ -1,0 +1,319 @@
+"""What the router knows of functions and where they run. Pure: no I/O, no clock.
+
+Every controller tells its own part; a function is what they say together:
+
+- Of one controller process, the route with the highest sequence counts.
+- Of several, the highest version counts; the endpoints of all that have it are one set.
+- A deletion takes the endpoints of every controller; whatever is told later brings it back.
+- An endpoint that failed is left out until its controller tells a newer route. One that could only
+  not be reached also comes back when a controller, asked again, answers with it.
+- A controller that is away keeps its part; its next `synced` replaces it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sanfran_router.errors import Problem
+from sanfran_router.traffic import Traffic
+
+UNLIMITED = 1 << 30
+DELETED_KEPT = 10_000
+"""Names answered with 404 without asking; older ones are asked for again."""
+
+
+class Waiter(Protocol):
+    """A request that waits for a pod."""
+
+    def assign(self, endpoint: Endpoint) -> None: ...
+
+    def refuse(self, problem: Problem) -> None: ...
+
+
+class Endpoint:
+    """One pod's activation. Lives on while requests run on it, after the table has dropped it."""
+
+    __slots__ = ("activation_id", "address", "gone", "head_end", "idle", "in_flight", "pod")
+
+    def __init__(self, address: str, activation_id: str, pod: str) -> None:
+        self.address = address
+        self.activation_id = activation_id
+        self.pod = pod
+        self.in_flight = 0
+        self.gone = False
+        self.idle: list[Any] = []
+        """Its open connections without a request; this module only closes them."""
+        self.head_end = b"x-sanfran-activation: %b\r\n\r\n" % activation_id.encode()
+        """What ends each request head to it."""
+
+    def retire(self) -> None:
+        """Takes no new requests: its idle connections close, the others when they are done."""
+        self.gone = True
+        idle, self.idle = self.idle, []
+        for connection in idle:
+            connection.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointFacts:
+    """Where one activation runs, as a controller tells it."""
+
+    address: str
+    activation_id: str
+    pod: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteFacts:
+    """One controller's word on one function. `timeout` is seconds; 0: the router's own."""
+
+    name: str
+    controller: str
+    sequence: int
+    version: int = 1
+    timeout: float = 0.0
+    concurrency: int = 0
+    endpoints: tuple[EndpointFacts, ...] = ()
+    deleted: bool = False
+
+
+_Key = tuple[str, str]
+
+
+class Function:
+    """One function, with its requests: those that run and those that wait."""
+
+    __slots__ = (
+        "_dropped",
+        "_routes",
+        "activating",
+        "concurrency",
+        "deleted",
+        "endpoints",
+        "in_flight",
+        "name",
+        "setbacks",
+        "timeout",
+        "traffic",
+        "version",
+        "waiting",
+    )
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.version = 0
+        self.timeout = 0.0
+        self.concurrency = UNLIMITED
+        self.deleted = False
+        self.endpoints: list[Endpoint] = []
+        self._routes: dict[str, RouteFacts] = {}
+        self._dropped: dict[_Key, bool] = {}  # key → the pod said itself that it is not the one
+
+        self.in_flight = 0
+        self.waiting: OrderedDict[Waiter, None] = OrderedDict()
+        self.activating = False
+        self.setbacks = 0
+        """Endpoints dropped since the last answer."""
+        self.traffic = Traffic()
+
+    def pick(self) -> Endpoint | None:
+        """The endpoint with the fewest requests, if it may run one more. Reserves nothing."""
+        best, fewest = None, self.concurrency
+        for endpoint in self.endpoints:
+            if endpoint.in_flight < fewest:
+                best, fewest = endpoint, endpoint.in_flight
+        return best
+
+    @property
+    def known(self) -> bool:
+        """A controller has told of it."""
+        return bool(self._routes)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs, waits or is asked for."""
+        return not (self.in_flight or self.waiting or self.activating)
+
+    def drop(self, endpoint: Endpoint, *, fenced: bool) -> None:
+        """Leaves an endpoint out from now on.
+
+        Args:
+            fenced: its pod answered that it runs something else or drains; else it failed.
+        """
+        key = (endpoint.address, endpoint.activation_id)
+        self.setbacks = min(self.setbacks + 1, 16)
+        self._dropped[key] = fenced or self._dropped.get(key, False)
+        if endpoint in self.endpoints:
+            self.endpoints.remove(endpoint)
+        endpoint.retire()
+
+    def _take(self, facts: RouteFacts) -> None:
+        self._routes[facts.controller] = facts
+        for told in facts.endpoints:
+            self._dropped.pop((told.address, told.activation_id), None)
+        if facts.deleted:
+            self.deleted = True
+            for other, held in self._routes.items():
+                if held.endpoints:
+                    self._routes[other] = _emptied(held)
+        else:
+            self.deleted = False
+        self._merge()
+
+    def _retry_unreachable(self, facts: RouteFacts) -> None:
+        for told in facts.endpoints:
+            key = (told.address, told.activation_id)
+            if self._dropped.get(key) is False:
+                del self._dropped[key]
+        self._merge()
+
+    def _leave(self, controller: str) -> None:
+        if self._routes.pop(controller, None) is not None:
+            self._merge()
+
+    def _merge(self) -> None:
+        live = [held for held in self._routes.values() if not held.deleted]
+        self.version = max((held.version for held in live), default=0)
+        newest = [held for held in live if held.version == self.version]
+        for held in newest:
+            self.timeout = held.timeout
+            self.concurrency = held.concurrency or UNLIMITED
+        told = {(one.address, one.activation_id): one for held in newest for one in held.endpoints}
+        if self._dropped:
+            everything = {
+                (one.address, one.activation_id) for held in live for one in held.endpoints
+            }
+            self._dropped = {k: v for k, v in self._dropped.items() if k in everything}
+        before = {(one.address, one.activation_id): one for one in self.endpoints}
+        self.endpoints = []
+        for key, one in told.items():
+            if key not in self._dropped:
+                endpoint = before.pop(key, None)
+                if endpoint is None:
+                    endpoint = Endpoint(one.address, one.activation_id, one.pod)
+                self.endpoints.append(endpoint)
+        for endpoint in before.values():
+            endpoint.retire()
+
+
+def _emptied(held: RouteFacts) -> RouteFacts:
+    return RouteFacts(
+        name=held.name,
+        controller=held.controller,
+        sequence=held.sequence,
+        version=held.version,
+        timeout=held.timeout,
+        concurrency=held.concurrency,
+        deleted=held.deleted,
+    )
+
+
+class Table:
+    """All functions by name."""
+
+    def __init__(self) -> None:
+        self.functions: dict[str, Function] = {}
+        self.busy: set[Function] = set()
+        """Those with traffic since the last load report."""
+        self._sources: dict[str, str] = {}
+        self._deleted: OrderedDict[str, None] = OrderedDict()
+
+    def function(self, name: str) -> Function:
+        """The function, made when it is not there yet; `forget_unknown` takes it away again."""
+        found = self.functions.get(name)
+        if found is None:
+            found = self.functions[name] = Function(name)
+        return found
+
+    def forget_unknown(self, function: Function) -> None:
+        """Drops a function that no controller has told of and that nothing waits for."""
+        if not function.known and function.idle and self.functions.get(function.name) is function:
+            del self.functions[function.name]
+            self.busy.discard(function)
+
+    def apply(self, facts: RouteFacts, *, answer: bool = False) -> Function:
+        """Takes in a route.
+
+        Args:
+            answer: a controller gave it just now, when asked for this function.
+
+        Returns:
+            Its function; requests that wait for it may have become possible.
+        """
+        function = self.function(facts.name)
+        held = function._routes.get(facts.controller)
+        if held is None or facts.sequence > held.sequence:
+            function._take(facts)
+        elif answer and facts.sequence == held.sequence:
+            function._retry_unreachable(facts)
+        if function.deleted:
+            self._deleted[facts.name] = None
+            if len(self._deleted) > DELETED_KEPT:
+                oldest, _ = self._deleted.popitem(last=False)
+                if self.functions[oldest].idle:
+                    self.busy.discard(self.functions.pop(oldest))
+        else:
+            self._deleted.pop(facts.name, None)
+        return function
+
+    def begin_sync(self, source: str) -> Sync:
+        """A stream of routes begins.
+
+        Args:
+            source: the controller's address, which outlives the controller's process.
+        """
+        return Sync(self, source)
+
+    def forget_source(self, source: str) -> list[Function]:
+        """Drops what came from an address that will not come back. Returns what changed."""
+        controller = self._sources.pop(source, None)
+        if controller is None or controller in self._sources.values():
+            return []
+        return self._forget(controller, keep=frozenset(), above=UNLIMITED << 40)
+
+    def _forget(self, controller: str, *, keep: frozenset[str], above: int) -> list[Function]:
+        changed = []
+        for name, function in list(self.functions.items()):
+            held = function._routes.get(controller)
+            if held is not None and name not in keep and held.sequence <= above:
+                function._leave(controller)
+                changed.append(function)
+                if not function.known:
+                    self._deleted.pop(name, None)
+                self.forget_unknown(function)
+        return changed
+
+
+class Sync:
+    """One stream from one controller: first all of its routes, then changes. See `begin_sync`."""
+
+    def __init__(self, table: Table, source: str) -> None:
+        self._table = table
+        self._source = source
+        self._seen: set[str] = set()
+        self._highest = 0
+
+    def route(self, facts: RouteFacts) -> Function:
+        """Takes in the stream's next route."""
+        self._seen.add(facts.name)
+        self._highest = max(self._highest, facts.sequence)
+        return self._table.apply(facts)
+
+    def synced(self, controller: str) -> list[Function]:
+        """All was sent: what this source told before and not again is gone.
+
+        What this process told by other ways after the snapshot was made (an answer to Activate)
+        stays. Returns the functions that changed.
+        """
+        table, changed = self._table, []
+        former = table._sources.get(self._source)
+        table._sources[self._source] = controller
+        if former is not None and former != controller:
+            others = {who for source, who in table._sources.items() if source != self._source}
+            if former not in others:
+                changed += table._forget(former, keep=frozenset(), above=UNLIMITED << 40)
+        changed += table._forget(controller, keep=frozenset(self._seen), above=self._highest)
+        self._seen.clear()
+        return changed

@@ -1,0 +1,63 @@
+"""Counters of one function: plain integers, counted on the hot path and rendered when scraped."""
+
+from __future__ import annotations
+
+LATENCY_BOUNDS = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    60.0,
+)
+"""Seconds; upper bounds of the histogram's buckets."""
+COLD_BOUNDS = (0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+"""Seconds; the first ones are those in which cold starts are published."""
+
+
+class Traffic:
+    """What happened to one function's requests since the router started."""
+
+    __slots__ = (
+        "activation_failures",
+        "activations",
+        "by_class",
+        "cold_buckets",
+        "cold_seconds",
+        "latency_buckets",
+        "latency_seconds",
+        "peak",
+        "reported",
+        "requests",
+        "retries",
+    )
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.by_class = [0, 0, 0, 0, 0, 0]
+        """Answers by status // 100; at 0 those whose client left before one began."""
+        self.latency_buckets = [0] * (len(LATENCY_BOUNDS) + 1)
+        self.latency_seconds = 0.0
+        self.activations = 0
+        """Requests to a controller because no pod served the function: cold starts."""
+        self.activation_failures = 0
+        self.cold_buckets = [0] * (len(COLD_BOUNDS) + 1)
+        self.cold_seconds = 0.0
+        self.retries: dict[str, int] = {}
+        """By cause."""
+        self.peak = 0
+        """In flight plus queued, at most, since the last load report."""
+        self.reported = 0
+        """Of `requests`, those that load reports have told."""
+
+    def retried(self, cause: str) -> None:
+        """Counts a request that is sent again."""
+        self.retries[cause] = self.retries.get(cause, 0) + 1

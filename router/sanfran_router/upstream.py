@@ -1,0 +1,235 @@
+"""A connection to a pod: reads answers, and goes back to its endpoint's pool between them."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING, Final, cast
+
+from sanfran_router.framing import BadFraming, ChunkedDecoder
+from sanfran_router.response import CHUNKED, UNTIL_CLOSE, BadAnswer, parse_response
+from sanfran_router.table import Endpoint
+from sanfran_router.wheel import Timed
+
+if TYPE_CHECKING:
+    from sanfran_router.exchange import Exchange
+    from sanfran_router.plane import DataPlane
+
+MAX_ANSWER_HEAD = 65536
+"""Bytes; four times what Node accepts itself."""
+
+HEAD: Final = 0
+LENGTH: Final = 1
+CHUNKS: Final = 2
+TO_CLOSE: Final = 3
+TUNNEL: Final = 4
+
+
+class UpstreamConnection(Timed, asyncio.Protocol):
+    """Made by `DataPlane.connect`. While it serves a request, `exchange` is set."""
+
+    __slots__ = (
+        "_buffer",
+        "_decoder",
+        "_keep",
+        "_left",
+        "_paused",
+        "_phase",
+        "endpoint",
+        "exchange",
+        "heard",
+        "plane",
+        "reused",
+        "transport",
+    )
+
+    def __init__(self, plane: DataPlane, endpoint: Endpoint) -> None:
+        super().__init__()
+        # The connection
+        self.plane = plane
+        self.endpoint = endpoint
+        self.transport: asyncio.Transport
+        self.reused = False
+        self._paused = False
+
+        # The request that it serves
+        self.exchange: Exchange | None = None
+        self.heard = False
+        """A byte has come back."""
+        self._phase = HEAD
+        self._buffer = b""
+        self._left = 0
+        self._decoder: ChunkedDecoder | None = None
+        self._keep = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.plane.wheel.forget(self)
+        exchange = self.exchange
+        if exchange is None:
+            if self in self.endpoint.idle:
+                self.endpoint.idle.remove(self)
+            return
+        self.exchange = None
+        if self._phase >= TO_CLOSE and exc is None:
+            exchange.finish()
+        else:
+            exchange.on_lost(self)
+
+    def pause_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.pause_client()
+
+    def resume_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.resume_client()
+
+    def pause(self) -> None:
+        """The client reads too slowly."""
+        if not self._paused and not self.transport.is_closing():
+            self._paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """The client has caught up."""
+        if self._paused:
+            self._paused = False
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+
+    def on_deadline(self) -> None:
+        """Idle for long enough."""
+        if self.exchange is None:
+            self.close()
+
+    def close(self) -> None:
+        """Closes at once. The request that it serves, if any, is not told."""
+        self.exchange = None
+        if self._phase == TUNNEL:
+            self.transport.close()  # with what the client said last
+        else:
+            self.transport.abort()
+
+    def rest(self) -> None:
+        """Waits in its endpoint's pool for the next request."""
+        endpoint = self.endpoint
+        if endpoint.gone or self.plane.stopping:
+            self.close()
+            return
+        self.reused = True
+        self.resume()
+        endpoint.idle.append(self)
+        self.plane.wheel.set(self, monotonic() + self.plane.config.pod_idle_timeout)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self.close()  # nobody asked
+            return
+        phase = self._phase
+        if phase == HEAD:
+            self.heard = True
+            try:
+                self._on_head(exchange, self._buffer + data if self._buffer else data)
+            except (BadAnswer, BadFraming):
+                self.close()
+                exchange.on_bad_answer()
+        elif phase == LENGTH:
+            left = self._left
+            if len(data) < left:
+                self._left = left - len(data)
+                exchange.write(data)
+                return
+            if len(data) > left:  # more than it announced: no more of this connection
+                data = data[:left]
+                self._keep = False
+            exchange.write(data)
+            self._complete(exchange)
+        elif phase == CHUNKS:
+            try:
+                self._on_chunks(exchange, data)
+            except BadFraming:
+                self.close()
+                exchange.on_bad_answer()
+        else:
+            exchange.write(data)
+
+    def _on_head(self, exchange: Exchange, data: bytes) -> None:
+        request = exchange.request
+        while True:
+            end = data.find(b"\r\n\r\n") + 4
+            if end < 4:
+                if len(data) > MAX_ANSWER_HEAD:
+                    raise BadAnswer("head too long")
+                self._buffer = data
+                return
+            answer = parse_response(
+                data[:end] if end < len(data) else data,
+                to_head=request.is_head,
+                dechunk=request.http10,
+            )
+            data = data[end:]
+            if answer.status >= 200 or answer.status == 101:
+                break
+            exchange.on_interim(answer)
+        self._buffer = b""
+        if answer.retry:
+            exchange.on_fenced(self)
+            return
+        if answer.status == 101:
+            if not request.upgrade or not answer.switch:
+                raise BadAnswer("nobody asked to switch")
+            self._phase = TUNNEL
+            exchange.on_switch(answer, data)
+            return
+        self._keep = answer.keep_alive
+        length = answer.length
+        if length == CHUNKED:
+            self._phase = CHUNKS
+            self._decoder = ChunkedDecoder()
+            exchange.on_answer(answer)
+            if data:
+                self._on_chunks(exchange, data)
+        elif length == UNTIL_CLOSE:
+            self._phase = TO_CLOSE
+            exchange.on_answer(answer, data)
+        else:
+            if len(data) > length:
+                data = data[:length]
+                self._keep = False
+            exchange.on_answer(answer, data)
+            if len(data) == length:
+                self._complete(exchange)
+            else:
+                self._phase = LENGTH
+                self._left = length - len(data)
+
+    def _on_chunks(self, exchange: Exchange, data: bytes) -> None:
+        decoder = self._decoder
+        assert decoder is not None
+        pieces: list[bytes] = []
+        used = decoder.feed(data, pieces)
+        if used < len(data):
+            data = data[:used]
+            self._keep = False
+        if exchange.request.http10:
+            data = b"".join(pieces)
+        if data:
+            exchange.write(data)
+        if decoder.done:
+            self._complete(exchange)
+
+    def _complete(self, exchange: Exchange) -> None:
+        if self.exchange is not exchange:
+            return  # the client left while the last bytes were written
+        self.exchange = None
+        if self._keep and exchange.body_done:
+            self._phase = HEAD
+            self._decoder = None
+            self.heard = False
+            self.rest()
+        else:
+            self.transport.abort()
+        exchange.finish()
