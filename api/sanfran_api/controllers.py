@@ -1,0 +1,160 @@
+"""What only controllers know: the pods of a function, and what it writes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from grpclib import GRPCError, Status
+from grpclib.client import Channel
+from sanfran_common.lifecycle import OwnedTasks
+from sanfran_common.rpc.client import RpcClient
+from sanfran_common.telemetry.logs import get_logger
+from sanfran_proto.sanfran import v1 as pb
+
+from sanfran_api.errors import NoController
+
+log = get_logger("controllers")
+
+STATUS_TIMEOUT = 1.0
+"""Seconds; a status is a look into a controller's memory."""
+MAX_LINES = 10_000
+"""Lines of the past per controller, newest first."""
+LINES_AHEAD = 1000
+"""Lines that wait for a slow reader; then the controllers wait."""
+FIRST_LINE_WAIT = 1.0
+"""Seconds to see whether any controller answers, before an endless answer begins."""
+
+
+class Controllers:
+    """Asks every controller and puts the answers together.
+
+    Args:
+        client: None when there are no controllers.
+        stopping: ends the log streams that are being followed.
+    """
+
+    def __init__(self, client: RpcClient | None, stopping: asyncio.Event) -> None:
+        self._client = client
+        self._stopping = stopping
+
+    async def status(self, name: str) -> pb.FunctionStatus | None:
+        """The pods of a function on all controllers, or None when no controller answers."""
+
+        async def ask(address: str, channel: Channel) -> pb.FunctionStatus | None:
+            request = pb.GetStatusRequest(name=name)
+            try:
+                return await pb.ControllerStub(channel).get_status(request, timeout=STATUS_TIMEOUT)
+            except GRPCError as error:
+                if error.status is Status.NOT_FOUND:  # not told of it yet, or already
+                    return pb.FunctionStatus(name=name)
+                log.debug("no status", controller=address, error=str(error))
+                return None
+
+        asked = await asyncio.gather(*(ask(*each) for each in self._each()))
+        answers = [answer for answer in asked if answer is not None]
+        if not answers:
+            return None
+        return pb.FunctionStatus(
+            name=name,
+            pods=[pod for answer in answers for pod in answer.pods],
+            load_error=next((one.load_error for one in answers if one.load_error), ""),
+            activations=sum(one.activations for one in answers),
+            last_activation_ms=next(
+                (one.last_activation_ms for one in answers if one.last_activation_ms), 0.0
+            ),
+        )
+
+    async def past_logs(self, name: str, tail: int) -> list[pb.LogLine]:
+        """What the function wrote, oldest first.
+
+        Args:
+            tail: lines at most; 0: all that is kept.
+
+        Raises:
+            NoController: none answers.
+        """
+        most = min(tail or MAX_LINES, MAX_LINES)
+        answered = False
+
+        async def ask(address: str, channel: Channel) -> list[pb.LogLine]:
+            nonlocal answered
+            lines: deque[pb.LogLine] = deque(maxlen=most)
+            request = pb.StreamLogsRequest(name=name, tail=tail)
+            try:
+                async for line in pb.ControllerStub(channel).stream_logs(request):
+                    lines.append(line)
+            except GRPCError as error:
+                log.debug("no logs", controller=address, error=str(error))
+                answered = answered or error.status is Status.NOT_FOUND
+            else:
+                answered = True
+            return list(lines)
+
+        asked = await asyncio.gather(*(ask(*each) for each in self._each()))
+        lines = sorted((line for some in asked for line in some), key=lambda line: line.time_ms)
+        if not answered and not lines:
+            raise _nobody()
+        return lines[-most:]
+
+    @asynccontextmanager
+    async def following_logs(
+        self, name: str, tail: int
+    ) -> AsyncIterator[AsyncIterator[pb.LogLine]]:
+        """What the function wrote and writes, as it comes from every controller.
+
+        It ends when the last controller's stream has ended, or the service stops.
+
+        Raises:
+            NoController: none answers.
+        """
+        lines: asyncio.Queue[pb.LogLine | None] = asyncio.Queue(LINES_AHEAD)
+        each = self._each()
+        pumps = len(each)
+
+        async def pump(address: str, channel: Channel) -> None:
+            nonlocal pumps
+            request = pb.StreamLogsRequest(name=name, follow=True, tail=tail)
+            try:
+                async for line in pb.ControllerStub(channel).stream_logs(request):
+                    await lines.put(line)
+            except GRPCError as error:
+                log.debug("log stream ended", controller=address, error=str(error))
+            pumps -= 1
+            if not pumps:
+                await lines.put(None)
+
+        async def end() -> None:
+            await self._stopping.wait()
+            await lines.put(None)
+
+        async def read(first: pb.LogLine | None) -> AsyncIterator[pb.LogLine]:
+            if first is not None:
+                yield first
+            while (line := await lines.get()) is not None:
+                yield line
+
+        if not each:
+            raise _nobody()
+        async with OwnedTasks("logs") as tasks:
+            tasks.spawn(end(), name="stop")
+            for address, channel in each:
+                tasks.spawn(pump(address, channel), name=address)
+            first: pb.LogLine | None = None
+            try:
+                async with asyncio.timeout(FIRST_LINE_WAIT):
+                    first = await lines.get()
+                    if first is None:
+                        raise _nobody()
+            except TimeoutError:
+                pass  # it writes nothing yet
+            yield read(first)
+
+    def _each(self) -> list[tuple[str, Channel]]:
+        return list(self._client.each().items()) if self._client is not None else []
+
+
+def _nobody() -> NoController:
+    return NoController("no controller answers, and only they know what a function writes")

@@ -1,0 +1,92 @@
+"""What goes wrong, named by whose fault it is. Turned into HTTP and gRPC at the edges only."""
+
+from __future__ import annotations
+
+from grpclib import Status
+
+
+class ApiError(Exception):
+    """An answer that is not a success.
+
+    Args:
+        message: for people; names the value that is wrong and what would work.
+        field: the part of the request that it is about, such as `settings.timeout`.
+    """
+
+    code = "internal"
+    http_status = 500
+    grpc_status = Status.INTERNAL
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+
+class BadRequest(ApiError):
+    """The request cannot be carried out as it is, now or later."""
+
+    code = "bad_request"
+    http_status = 400
+    grpc_status = Status.INVALID_ARGUMENT
+
+
+class TooLarge(BadRequest):
+    """Something is over its limit."""
+
+    code = "too_large"
+    http_status = 413
+
+
+class SlowUpload(BadRequest):
+    """The client stopped sending in the middle of its upload."""
+
+    code = "upload_timeout"
+    http_status = 408
+    grpc_status = Status.DEADLINE_EXCEEDED
+
+
+class NotFound(ApiError):
+    """There is no such function, version or bundle."""
+
+    code = "not_found"
+    http_status = 404
+    grpc_status = Status.NOT_FOUND
+
+
+class AlreadyExists(ApiError):
+    """The name is taken."""
+
+    code = "already_exists"
+    http_status = 409
+    grpc_status = Status.ALREADY_EXISTS
+
+
+class StoreFull(ApiError):
+    """The disk, or the store's own limit, leaves no room. Nothing was stored."""
+
+    code = "store_full"
+    http_status = 507
+    grpc_status = Status.RESOURCE_EXHAUSTED
+
+
+class StoreFailed(ApiError):
+    """The store could not be read or written, and not for want of room."""
+
+    code = "store_failed"
+
+
+class Busy(ApiError):
+    """A bounded queue is full; the same request may succeed a little later."""
+
+    code = "busy"
+    http_status = 503
+    grpc_status = Status.UNAVAILABLE
+
+
+class NoController(ApiError):
+    """What only controllers know was asked for, and none answers."""
+
+    code = "no_controller"
+    http_status = 503
+    grpc_status = Status.UNAVAILABLE

@@ -1,0 +1,167 @@
+"""What can be done with functions, for REST and gRPC alike."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from sanfran_proto.sanfran import v1 as pb
+
+from sanfran_api.bundles.pack import Bundle, Packer
+from sanfran_api.errors import BadRequest
+from sanfran_api.intake import Upload
+from sanfran_api.names import check_name
+from sanfran_api.settings import Settings, revise, stored, to_message
+from sanfran_api.store.store import Page, Store
+from sanfran_api.store.transactions import Stored
+from sanfran_api.watch import Watchers
+
+READ_AT_ONCE = 50
+"""Functions parsed between two turns of the event loop; some 3 ms."""
+
+Given = Mapping[str, object]
+"""Settings as a client gave them: see `settings.revise`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A version that is stored.
+
+    Args:
+        applied: every connected controller has carried it out.
+    """
+
+    version: pb.FunctionVersion
+    applied: bool
+
+
+class Functions:
+    """Creates, changes, deletes and shows functions.
+
+    Args:
+        apply_timeout: seconds that a change waits for the watchers.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        watchers: Watchers,
+        packer: Packer,
+        *,
+        apply_timeout: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._watchers = watchers
+        self._packer = packer
+        self._apply_timeout = apply_timeout
+        self._clock = clock
+
+    def get(self, name: str) -> pb.FunctionVersion:
+        """A function's current version.
+
+        Raises:
+            NotFound: there is no such function.
+        """
+        return self._store.get(name)
+
+    async def page(self, after: str, limit: int) -> Page:
+        """Functions whose names are greater than `after`, by name; at most `limit`."""
+        found: list[tuple[pb.FunctionVersion, int]] = []
+        while True:
+            page = self._store.page(after, min(limit - len(found), READ_AT_ONCE))
+            found += page.functions
+            after = page.next_after
+            if not after or len(found) >= limit:
+                return Page(found, after)
+            await asyncio.sleep(0)
+
+    async def create(
+        self, name: str, upload: Upload | None, file_name: str, given: Given
+    ) -> Deployed:
+        """Makes a function of an upload.
+
+        Raises:
+            BadRequest, TooLarge: something about the name, the file or the settings is wrong.
+            AlreadyExists: the name is taken.
+            StoreFull, StoreFailed, Busy: it could not be stored.
+        """
+        check_name(name)
+        settings = revise(Settings(), given)
+        if upload is None:
+            raise BadRequest("file: missing; send the function's code", field="file")
+        bundle = await self._packer.pack(upload.file, file_name)
+        try:
+            version = pb.FunctionVersion(
+                name=name,
+                entry=bundle.entry,
+                settings=to_message(settings),
+                created_at_ms=self._now_ms(),
+            )
+            made = await self._store.create(version, bundle)
+        finally:
+            bundle.close()
+        return await self._deployed(made)
+
+    async def update(
+        self, name: str, upload: Upload | None, file_name: str, given: Given | None
+    ) -> Deployed:
+        """Makes a new version of a function.
+
+        Args:
+            upload: None keeps the code.
+            given: settings that change; None keeps all.
+
+        Raises:
+            NotFound: there is no such function.
+            BadRequest, TooLarge, StoreFull, StoreFailed, Busy: as in `create`.
+        """
+        current = self._store.get(name)
+        if upload is None and given is None:
+            raise BadRequest("nothing to change; send a file, or settings, or both")
+        # Checked here too, so that a mistake is told before the work of packing.
+        revise(stored(current.settings), given or {})
+        bundle = None
+        if upload is not None:
+            bundle = await self._packer.pack(upload.file, file_name)
+        try:
+            made = await self._store.update(name, self._revision(bundle, given or {}), bundle)
+        finally:
+            if bundle is not None:
+                bundle.close()
+        return await self._deployed(made)
+
+    async def delete(self, name: str) -> bool:
+        """Removes a function; returns whether every connected controller has carried it out.
+
+        Raises:
+            NotFound: there is no such function.
+            StoreFull, StoreFailed, Busy: it could not be removed.
+        """
+        self._store.get(name)
+        revision = await self._store.delete(name)
+        return await self._watchers.applied(revision, self._apply_timeout)
+
+    def _revision(
+        self, bundle: Bundle | None, given: Given
+    ) -> Callable[[pb.FunctionVersion], pb.FunctionVersion]:
+        def make(current: pb.FunctionVersion) -> pb.FunctionVersion:
+            settings = revise(stored(current.settings), given)
+            return pb.FunctionVersion(
+                name=current.name,
+                entry=bundle.entry if bundle is not None else current.entry,
+                settings=to_message(settings),
+                created_at_ms=self._now_ms(),
+            )
+
+        return make
+
+    async def _deployed(self, made: Stored) -> Deployed:
+        applied = await self._watchers.applied(made.revision, self._apply_timeout)
+        return Deployed(made.version, applied)
+
+    def _now_ms(self) -> int:
+        return int(self._clock() * 1000)

@@ -1,0 +1,102 @@
+"""The command `sanfran-api`."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+
+from sanfran_common.config import parse_config
+from sanfran_common.lifecycle import Lifecycle, OwnedTasks, run_service
+from sanfran_common.rpc.client import RpcClient
+from sanfran_common.rpc.server import RpcServer
+from sanfran_common.telemetry.admin import AdminServer
+
+from sanfran_api.bundles.layout import Limits
+from sanfran_api.bundles.pack import Packer
+from sanfran_api.config import ApiConfig
+from sanfran_api.controllers import Controllers
+from sanfran_api.functions import Functions
+from sanfran_api.intake import Intake
+from sanfran_api.rest.app import build_app
+from sanfran_api.rest.guard import Guard
+from sanfran_api.rest.server import RestServer
+from sanfran_api.rpc import ApiRpc
+from sanfran_api.store.store import Store
+from sanfran_api.watch import Watchers
+
+
+def main() -> None:
+    """Runs the service until it is told to stop."""
+    config = parse_config(
+        ApiConfig,
+        prefix="SANFRAN_API",
+        prog="sanfran-api",
+        description="The store of functions, with REST for people and gRPC for services.",
+    )
+
+    async def run(life: Lifecycle) -> None:
+        await serve(config, life)
+
+    run_service(run, config, "api")
+
+
+async def serve(config: ApiConfig, life: Lifecycle) -> None:
+    """Builds the parts, serves until the stop, and ends them in order."""
+    limits = Limits(
+        upload_bytes=config.max_upload_bytes,
+        unpacked_bytes=config.max_unpacked_bytes,
+        files=config.max_files,
+    )
+    watchers = Watchers()
+    async with AsyncExitStack() as parts:
+        store = await parts.enter_async_context(
+            Store(
+                config.data,
+                limit=config.max_store_bytes,
+                keep_versions=config.keep_versions,
+                changed=watchers.changed,
+            )
+        )
+        packer = await parts.enter_async_context(Packer(limits, store.scratch))
+        intake = Intake(
+            packer,
+            limit=config.max_upload_bytes,
+            at_once=config.max_uploads,
+            idle_timeout=config.upload_idle_timeout,
+        )
+        functions = Functions(store, watchers, packer, apply_timeout=config.apply_timeout)
+        client: RpcClient | None = None
+        if config.controllers:
+            client = RpcClient(config.controllers, secret=config.rpc_secret)
+            await parts.enter_async_context(client)
+        app = build_app(
+            functions,
+            intake,
+            Controllers(client, life.stopping),
+            public_url=config.public_url,
+            limits={
+                "max_upload_bytes": config.max_upload_bytes,
+                "max_unpacked_bytes": config.max_unpacked_bytes,
+                "max_files": config.max_files,
+            },
+        )
+        tasks = await parts.enter_async_context(OwnedTasks("api"))
+        tasks.loop(store.run(), name="store")
+        admin = await parts.enter_async_context(AdminServer(config.admin, life))
+        handlers = [ApiRpc(functions, intake, store, watchers)]
+        rpc = await parts.enter_async_context(
+            RpcServer(handlers, config.rpc_listen, secret=config.rpc_secret)
+        )
+        guard = Guard(app, _hosts(config.allowed_hosts))
+        rest = await parts.enter_async_context(
+            RestServer(guard, config.listen, grace=config.stop_grace)
+        )
+        life.ready(http=rest.address, rpc=rpc.address, admin=admin.address)
+        await life.wait_stop()
+        life.not_ready()
+        watchers.close()
+        await rest.stop()
+        await rpc.drain(config.stop_grace)
+
+
+def _hosts(names: str) -> frozenset[str]:
+    return frozenset(name.strip().lower() for name in names.split(",") if name.strip())

@@ -1,0 +1,150 @@
+"""What REST answers, for OpenAPI and for people."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from sanfran_proto.sanfran import v1 as pb
+
+from sanfran_api.settings import Settings, stored
+
+
+class Answer(BaseModel):
+    """Fields that are absent are left out."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Pod(Answer):
+    """A pod of a function."""
+
+    pod: str
+    state: str
+    version: int
+    address: str
+
+
+class Status(Answer):
+    """What the controllers know of a function."""
+
+    pods: list[Pod]
+    load_error: str = Field(
+        description="Message and stack of the last failed load of the current version."
+    )
+    activations: int
+    last_activation_ms: float
+
+
+class Function(Answer):
+    """A function and its current version."""
+
+    name: str = Field(examples=["hello"])
+    version: int = Field(description="Grows with every change; never given twice to one name.")
+    digest: str = Field(description="SHA-256 of the bundle, a canonical tar.")
+    bundle_bytes: int
+    entry: str = Field(description="The module that is loaded.", examples=["index.js"])
+    settings: Settings
+    created_at: str = Field(description="When this version was made.")
+    url: str = Field(description="Where it answers.", examples=["http://127.0.0.1:8080/fn/hello"])
+
+
+class FunctionWithStatus(Function):
+    """A function, and what becomes of it right now."""
+
+    status: Status | None = Field(None, description="Absent when no controller answers.")
+
+
+class Deployed(Function):
+    """A function as it was made or changed."""
+
+    applied: bool = Field(
+        description="Every connected controller has applied it: no call that begins now meets an "
+        "older version. False when that took too long; it will follow."
+    )
+
+
+class Functions(Answer):
+    """A page of functions, by name."""
+
+    functions: list[Function]
+    next_after: str = Field(description="Ask again with after=…; empty on the last page.")
+
+
+class Service(Answer):
+    """What this service is."""
+
+    version: str
+    public_url: str = Field(description="Of the router; functions answer below its /fn/.")
+    limits: dict[str, int]
+
+
+class LogLine(Answer):
+    """One line that a function wrote."""
+
+    time: str
+    level: str
+    text: str
+    pod: str
+    version: int
+
+
+class ErrorDetail(Answer):
+    """What went wrong."""
+
+    code: str = Field(description="Stable, for programs.", examples=["bad_request"])
+    message: str = Field(description="For people: what is wrong and what would work.")
+    request_id: str
+    field: str | None = Field(None, description="What it is about.", examples=["settings.timeout"])
+
+
+class Error(Answer):
+    """Every answer that is not a success."""
+
+    error: ErrorDetail
+
+
+def fields_of(version: pb.FunctionVersion, public_url: str) -> dict[str, Any]:
+    """The fields of `Function`."""
+    return {
+        "name": version.name,
+        "version": version.version,
+        "digest": version.digest,
+        "bundle_bytes": version.bundle_bytes,
+        "entry": version.entry,
+        "settings": stored(version.settings),
+        "created_at": timestamp(version.created_at_ms),
+        "url": f"{public_url}/fn/{version.name}",
+    }
+
+
+def status_of(status: pb.FunctionStatus) -> Status:
+    """As the controllers told it."""
+    return Status(
+        pods=[
+            Pod(pod=one.pod, state=one.state, version=one.version, address=one.address)
+            for one in status.pods
+        ],
+        load_error=status.load_error,
+        activations=status.activations,
+        last_activation_ms=status.last_activation_ms,
+    )
+
+
+def log_line(line: pb.LogLine) -> LogLine:
+    """As a controller sent it."""
+    level = (line.level.name or "info").lower()
+    return LogLine(
+        time=timestamp(line.time_ms),
+        level="info" if level == "unspecified" else level,
+        text=line.text,
+        pod=line.pod,
+        version=line.version,
+    )
+
+
+def timestamp(ms: int) -> str:
+    """ISO 8601 in UTC, to the millisecond."""
+    at = datetime.fromtimestamp(ms / 1000, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,178 @@
+"""The gRPC contract `Api`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, closing, contextmanager
+from typing import Any
+
+from grpclib import GRPCError, Status
+from grpclib.const import Handler
+from grpclib.server import Stream
+from sanfran_common.lifecycle import OwnedTasks
+from sanfran_common.telemetry.logs import get_logger
+from sanfran_proto.sanfran import v1 as pb
+
+from sanfran_api.errors import ApiError, BadRequest, SlowUpload
+from sanfran_api.functions import Functions, Given
+from sanfran_api.intake import Intake, Upload
+from sanfran_api.metrics import BUNDLE_BYTES
+from sanfran_api.settings import from_message
+from sanfran_api.store.store import Store
+from sanfran_api.watch import Watcher, Watchers
+
+log = get_logger("rpc")
+
+PAGE = 100
+MAX_PAGE = 500
+
+IN_MESSAGES = {
+    "settings.timeout": "settings.timeout_ms",
+    "settings.idle_timeout": "settings.idle_timeout_ms",
+}
+"""Fields that gRPC calls otherwise than REST does."""
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Turns what the service raises into gRPC's errors."""
+    try:
+        yield
+    except ApiError as error:
+        field = IN_MESSAGES.get(error.field, error.field)
+        message = error.message
+        if field and not message.startswith(field):
+            message = f"{field}: {message.removeprefix(error.field).removeprefix(': ')}"
+        if error.http_status == 500:
+            log.error("call failed", error=message, exc_info=error)
+        raise GRPCError(error.grpc_status, message) from error
+
+
+class ApiRpc(pb.ApiBase):
+    """Serves `Api`.
+
+    Args:
+        functions: what can be done.
+        intake: admits uploads.
+        store: bundles and history.
+        watchers: who follows it.
+    """
+
+    def __init__(
+        self, functions: Functions, intake: Intake, store: Store, watchers: Watchers
+    ) -> None:
+        self._functions = functions
+        self._intake = intake
+        self._store = store
+        self._watchers = watchers
+
+    def __mapping__(self) -> dict[str, Handler]:
+        methods = super().__mapping__()
+        # A generator can be left hanging when its call is cancelled between two messages. What
+        # owns tasks, or has to be told of its end, gets the stream itself.
+        own: Mapping[str, Callable[[Stream[Any, Any]], Coroutine[Any, Any, None]]] = {
+            "/sanfran.v1.Api/WatchFunctions": self._watch,
+            "/sanfran.v1.Api/FetchBundle": self._fetch,
+        }
+        for path, func in own.items():
+            methods[path] = methods[path]._replace(func=func)
+        return methods
+
+    async def create_function(self, messages: AsyncIterator[pb.Upload]) -> pb.FunctionVersion:
+        with answering():
+            async with self._received(messages) as (header, upload):
+                given = _given(header)
+                made = await self._functions.create(
+                    header.name, upload, header.file_name, given or {}
+                )
+            return made.version
+
+    async def update_function(self, messages: AsyncIterator[pb.Upload]) -> pb.FunctionVersion:
+        with answering():
+            async with self._received(messages) as (header, upload):
+                made = await self._functions.update(
+                    header.name, upload, header.file_name, _given(header)
+                )
+            return made.version
+
+    async def get_function(self, message: pb.GetFunctionRequest) -> pb.FunctionVersion:
+        with answering():
+            return self._functions.get(message.name)
+
+    async def list_functions(self, message: pb.ListFunctionsRequest) -> pb.ListFunctionsResponse:
+        with answering():
+            page = await self._functions.page(message.after, min(message.limit or PAGE, MAX_PAGE))
+        return pb.ListFunctionsResponse(
+            functions=[function for function, _ in page.functions], next_after=page.next_after
+        )
+
+    async def delete_function(self, message: pb.DeleteFunctionRequest) -> pb.DeleteFunctionResponse:
+        with answering():
+            await self._functions.delete(message.name)
+        return pb.DeleteFunctionResponse()
+
+    async def _watch(self, stream: Stream[pb.WatchFunctionsRequest, pb.FunctionEvent]) -> None:
+        first = await stream.recv_message()
+        if first is None or first.start is None:
+            raise GRPCError(Status.INVALID_ARGUMENT, "the first message must be `start`")
+        start = first.start
+        name = start.watcher or "unnamed"
+        with self._watchers.attach(name) as watcher:
+            async with OwnedTasks(f"watcher {name}") as tasks:
+                tasks.loop(self._send(stream, watcher, start.from_revision), name="events")
+                async for message in stream:
+                    if message.applied is not None:
+                        watcher.applied(message.applied.revision)
+
+    async def _send(
+        self,
+        stream: Stream[pb.WatchFunctionsRequest, pb.FunctionEvent],
+        watcher: Watcher,
+        from_revision: int,
+    ) -> None:
+        with answering():
+            async for event in watcher.events(self._store, from_revision):
+                await stream.send_message(event)
+
+    async def _fetch(self, stream: Stream[pb.FetchBundleRequest, pb.BundleChunk]) -> None:
+        message = await stream.recv_message()
+        assert message is not None, "grpclib has read the request of a unary call"
+        try:
+            digest = bytes.fromhex(message.digest)
+        except ValueError:
+            raise GRPCError(
+                Status.INVALID_ARGUMENT, "digest: not hexadecimal; 64 digits work"
+            ) from None
+        with answering(), closing(self._store.bundle_chunks(digest)) as chunks:
+            for chunk in chunks:
+                await stream.send_message(pb.BundleChunk(data=chunk))
+                BUNDLE_BYTES.inc(len(chunk))
+
+    @asynccontextmanager
+    async def _received(
+        self, messages: AsyncIterator[pb.Upload]
+    ) -> AsyncIterator[tuple[pb.UploadHeader, Upload | None]]:
+        first = await anext(messages, None)
+        if first is None or first.header is None:
+            raise BadRequest("the first message must be `header`")
+        header = first.header
+        async with self._intake.open() as upload:
+            while True:
+                try:
+                    async with asyncio.timeout(self._intake.idle_timeout):
+                        message = await anext(messages, None)
+                except TimeoutError:
+                    raise SlowUpload("the upload stood still") from None
+                if message is None:
+                    break
+                if message.chunk is None:
+                    raise BadRequest("after the header, every message must be a `chunk`")
+                await upload.write(message.chunk)
+            await upload.flush()
+            # An empty file is a file: its name says so.
+            yield header, upload if header.file_name or upload.size else None
+
+
+def _given(header: pb.UploadHeader) -> Given | None:
+    return from_message(header.settings) if header.settings is not None else None

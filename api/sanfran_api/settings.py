@@ -1,0 +1,210 @@
+"""What a function's author may set: checked, merged and completed before it is stored.
+
+REST speaks seconds and names fields as here; gRPC has the same in milliseconds
+(`FunctionSettings` in types.proto), where zero stands for the default.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from sanfran_proto.sanfran import v1 as pb
+
+from sanfran_api.errors import BadRequest
+from sanfran_api.names import shorten
+
+MAX_ENV_BYTES = 64 * 1024
+"""Names and values together, UTF-8. Every route change and activation carries them."""
+MAX_SECONDS = 7 * 24 * 3600
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+RESERVED_PREFIX = "SANFRAN_"
+RESERVED = {"NODE_OPTIONS": "Node reads it at its start, before a function's settings reach it"}
+
+Env = Annotated[
+    dict[str, str],
+    Field(
+        description=f"Environment variables; together at most {MAX_ENV_BYTES} bytes. Not for "
+        f"secrets: they are shown to whoever may read the function. Names begin with a letter "
+        f"or _, and not with {RESERVED_PREFIX}; NODE_OPTIONS is refused.",
+        examples=[{"GREETING": "Hello"}],
+    ),
+]
+
+
+class Settings(BaseModel):
+    """A function's settings, complete."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    env: Env = Field(default_factory=dict)
+    timeout: float = Field(
+        default=60.0,
+        ge=0.001,
+        le=MAX_SECONDS,
+        allow_inf_nan=False,
+        description="Seconds for one request, from its head to the last byte of the answer.",
+        examples=[60],
+    )
+    concurrency: int = Field(
+        default=100,
+        ge=1,
+        le=10_000,
+        description="Requests that one pod runs at once.",
+        examples=[100],
+    )
+    min_scale: int = Field(
+        default=0, ge=0, le=1000, description="Pods that stay active without traffic.", examples=[0]
+    )
+    max_scale: int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        description="Pods at most; 0: only the engine's limit.",
+        examples=[10],
+    )
+    idle_timeout: float = Field(
+        default=0.0,
+        ge=0,
+        le=MAX_SECONDS,
+        allow_inf_nan=False,
+        description="Seconds without traffic until a pod is recycled; 0: the engine's setting.",
+        examples=[60],
+    )
+
+    @field_validator("env")
+    @classmethod
+    def _check_env(cls, env: dict[str, str]) -> dict[str, str]:
+        for name, value in env.items():
+            if problem := _env_problem(name, value):
+                raise ValueError(problem)
+        try:
+            size = sum(len(name) + len(value.encode()) for name, value in env.items())
+        except UnicodeEncodeError:
+            raise ValueError("a value is not text that UTF-8 can hold") from None
+        if size > MAX_ENV_BYTES:
+            raise ValueError(f"{size} bytes of names and values, {MAX_ENV_BYTES} are allowed")
+        return env
+
+    @model_validator(mode="after")
+    def _check_scale(self) -> Settings:
+        if self.max_scale and self.min_scale > self.max_scale:
+            raise ValueError(
+                f"min_scale: {self.min_scale} is more than max_scale, {self.max_scale}; "
+                "lower it, or set max_scale to 0 for no limit"
+            )
+        return self
+
+
+FIELDS: Mapping[str, str] = {
+    "env": 'an object of strings works, such as {"GREETING": "Hello"}',
+    "timeout": f"seconds from 0.001 to {MAX_SECONDS} work, such as 60",
+    "concurrency": "a whole number from 1 to 10000 works, such as 100",
+    "min_scale": "a whole number from 0 to 1000 works, such as 0",
+    "max_scale": "a whole number from 0 (no limit) to 10000 works, such as 10",
+    "idle_timeout": f"seconds from 0 (the engine's setting) to {MAX_SECONDS} work, such as 60",
+}
+"""Every field, and what its errors say would work."""
+
+
+def _env_problem(name: str, value: str) -> str | None:
+    shown = repr(shorten(name))
+    if not _VARIABLE.fullmatch(name):
+        return f"{shown} is no variable name; letters, digits and _ work, such as API_URL"
+    if name.startswith(RESERVED_PREFIX):
+        return f"{shown} is reserved: the engine's own variables begin with {RESERVED_PREFIX}"
+    if name in RESERVED:
+        return f"{shown} is reserved: {RESERVED[name]}"
+    if "\0" in value:
+        return f"the value of {shown} has a NUL character, which no environment can hold"
+    return None
+
+
+def revise(current: Settings, given: Mapping[str, object]) -> Settings:
+    """Replaces the fields that are given, each as a whole; None restores a default.
+
+    Raises:
+        BadRequest: a field is unknown or its value is not accepted; names it and what would work.
+    """
+    for field in given:
+        if field not in FIELDS:
+            raise _refuse(shorten(field), f"unknown; the settings are {', '.join(FIELDS)}")
+    values: dict[str, object] = {**current.model_dump(), **given}
+    try:
+        return Settings.model_validate({k: v for k, v in values.items() if v is not None})
+    except ValidationError as error:
+        raise _explain(error) from None
+
+
+def parse_settings(text: str | bytes) -> Mapping[str, object]:
+    """Reads the JSON object that REST clients send; `revise` judges its fields.
+
+    Raises:
+        BadRequest: it is no JSON object.
+    """
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(
+            f'settings: not JSON ({shorten(str(error))}); try {{"timeout": 30}}', field="settings"
+        ) from None
+    if not isinstance(given, dict):
+        raise BadRequest(
+            'settings: not a JSON object; try {"timeout": 30}',
+            field="settings",
+        )
+    return given
+
+
+def _explain(error: ValidationError) -> BadRequest:
+    first = error.errors(include_url=False)[0]
+    if not first["loc"]:
+        problem = str(first["ctx"]["error"])
+        return _refuse(problem.partition(":")[0], problem.partition(": ")[2])
+    field = str(first["loc"][0])
+    if first["type"] == "value_error":
+        return _refuse(field, str(first["ctx"]["error"]))
+    if len(first["loc"]) > 1:  # one variable of env, whose value may be nobody's business
+        name = shorten(str(first["loc"][1]))
+        return _refuse(field, f"the value of {name!r} is not a string; {FIELDS[field]}")
+    return _refuse(field, f"{shorten(repr(first['input']))} is not accepted; {FIELDS[field]}")
+
+
+def _refuse(field: str, problem: str) -> BadRequest:
+    return BadRequest(f"settings.{field}: {problem}", field=f"settings.{field}")
+
+
+def from_message(message: pb.FunctionSettings) -> dict[str, object]:
+    """What a gRPC client gave, as `revise` takes it: every field, None where it is zero."""
+    return {
+        "env": dict(message.env) or None,
+        "timeout": message.timeout_ms / 1000 or None,
+        "concurrency": message.concurrency or None,
+        "min_scale": message.min_scale or None,
+        "max_scale": message.max_scale or None,
+        "idle_timeout": message.idle_timeout_ms / 1000 or None,
+    }
+
+
+def to_message(settings: Settings) -> pb.FunctionSettings:
+    """As it is stored and sent to other services."""
+    return pb.FunctionSettings(
+        env=dict(sorted(settings.env.items())),
+        timeout_ms=round(settings.timeout * 1000),
+        concurrency=settings.concurrency,
+        min_scale=settings.min_scale,
+        max_scale=settings.max_scale,
+        idle_timeout_ms=round(settings.idle_timeout * 1000),
+    )
+
+
+def stored(message: pb.FunctionSettings | None) -> Settings:
+    """The opposite of `to_message`."""
+    given = from_message(message or pb.FunctionSettings())
+    known: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
+    # Not judged again: a limit that was lowered later must not make old functions unreadable.
+    return Settings.model_construct(**known)

@@ -1,0 +1,122 @@
+"""Keys and values of the databases.
+
+| database | key | value |
+| --- | --- | --- |
+| meta | `schema`, `revision` | u64 |
+| functions | name | u64 version, u64 revision of its last change |
+| versions | name, NUL, u64 version | `FunctionVersion` message |
+| numbers | name | u64: last version number ever given; stays after a delete |
+| bundles | digest | u64 bytes, u64 references |
+| chunks | digest, u32 number | bytes |
+| unreferenced | u64 ms since 1970, digest | empty |
+| changes | u64 revision | `p`, u64 version, name; or `d`, name |
+
+Numbers are big-endian, so that keys sort by them.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+SCHEMA = 1
+"""Grows when an older service could not read what a newer one writes."""
+DATABASES = (
+    "meta",
+    "functions",
+    "versions",
+    "numbers",
+    "bundles",
+    "chunks",
+    "unreferenced",
+    "changes",
+)
+CHUNK_BYTES = 64 * 4096 - 16
+"""Fills 64 pages of LMDB: a large value begins with a page header of 16 bytes."""
+
+_U32 = struct.Struct(">I")
+_U64 = struct.Struct(">Q")
+_PAIR = struct.Struct(">QQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where a function stands: its current version, and the revision that made it."""
+
+    version: int
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class BundleRow:
+    """A complete bundle and how many versions need it."""
+
+    size: int
+    references: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of one function; `version` is None when it was deleted."""
+
+    name: str
+    version: int | None
+
+
+def u64(number: int) -> bytes:
+    """A number as key or value."""
+    return _U64.pack(number)
+
+
+def read_u64(raw: bytes) -> int:
+    """The opposite."""
+    return int(_U64.unpack(raw)[0])
+
+
+def head(row: Head) -> bytes:
+    """Value in `functions`."""
+    return _PAIR.pack(row.version, row.revision)
+
+
+def read_head(raw: bytes) -> Head:
+    """The opposite."""
+    return Head(*_PAIR.unpack(raw))
+
+
+def bundle(row: BundleRow) -> bytes:
+    """Value in `bundles`."""
+    return _PAIR.pack(row.size, row.references)
+
+
+def read_bundle(raw: bytes) -> BundleRow:
+    """The opposite."""
+    return BundleRow(*_PAIR.unpack(raw))
+
+
+def version_prefix(name: str) -> bytes:
+    """What the keys of a function's versions begin with."""
+    return name.encode() + b"\0"
+
+
+def version_key(name: str, version: int) -> bytes:
+    """Key in `versions`."""
+    return version_prefix(name) + u64(version)
+
+
+def chunk_key(digest: bytes, number: int) -> bytes:
+    """Key in `chunks`."""
+    return digest + _U32.pack(number)
+
+
+def change(row: Change) -> bytes:
+    """Value in `changes`."""
+    if row.version is None:
+        return b"d" + row.name.encode()
+    return b"p" + u64(row.version) + row.name.encode()
+
+
+def read_change(raw: bytes) -> Change:
+    """The opposite."""
+    if raw[:1] == b"d":
+        return Change(raw[1:].decode(), None)
+    return Change(raw[9:].decode(), read_u64(raw[1:9]))

@@ -1,0 +1,342 @@
+"""The store as the service uses it: short reads on the event loop, writes through the writer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import lmdb
+from sanfran_common.telemetry.logs import get_logger
+from sanfran_proto.sanfran import v1 as pb
+
+from sanfran_api.bundles.pack import IN_MEMORY_BYTES, Bundle
+from sanfran_api.errors import Busy, NotFound, StoreFull
+from sanfran_api.store import records
+from sanfran_api.store.environment import Environment
+from sanfran_api.store.transactions import Packed, Revise, Stored, Tables
+from sanfran_api.store.writer import Writer
+
+log = get_logger("store")
+
+INLINE_BYTES = IN_MEMORY_BYTES
+"""Bundles up to this size share the transaction, and so the fsync, of their version."""
+STAGE_CHUNKS = 16
+"""Chunks of a larger bundle per write (4 MiB), so that small writes pass in between."""
+GRACE_SECONDS = 300.0
+"""How long a bundle outlives its last version: pods may be fetching it."""
+SWEEP_EVERY = 30.0
+SWEEP_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Changes after a revision, in order.
+
+    Args:
+        events: those that still matter; a version that is gone again has none.
+        up_to: the revision that these lead to.
+        more: there are further ones.
+    """
+
+    events: list[pb.FunctionEvent]
+    up_to: int
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Functions by name, each with the revision of its last change.
+
+    Args:
+        next_after: where the next page begins; empty on the last one.
+    """
+
+    functions: list[tuple[pb.FunctionVersion, int]]
+    next_after: str
+
+
+class Store:
+    """Opens the store in a folder while its `async with` lasts.
+
+    Args:
+        folder: of the store.
+        limit: bytes that it may grow to.
+        keep_versions: of each function.
+        changed: called on the event loop after each commit, before its writers go on.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        limit: int,
+        keep_versions: int,
+        changed: Callable[[], None],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._folder = folder
+        self._limit = limit
+        self._keep = keep_versions
+        self._changed = changed
+        self._clock = clock
+        # Bundles on their way in. Added in the writer's thread, where sweeps run too: a sweep
+        # comes before (and the upload finds the bundle gone) or after (and leaves it alone).
+        self._staging: dict[object, bytes] = {}
+        self._reading: Counter[bytes] = Counter()
+
+    async def __aenter__(self) -> Self:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.scratch.mkdir(mode=0o700, exist_ok=True)
+        self._environment = Environment(self._folder, records.DATABASES, self._limit)
+        try:
+            self._environment.write(lambda txn: self._tables(txn).prepare())
+        except BaseException:
+            self._environment.close()
+            raise
+        self._writer = Writer(self._environment, self._changed)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await self._writer.close()
+        finally:
+            self._environment.close()
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for temporary files, on the same disk."""
+        return self._folder / "tmp"
+
+    async def run(self) -> None:
+        """Sweeps bundles away that nobody needs, until the store breaks.
+
+        Raises:
+            StoreFailed: LMDB has given up on the file.
+        """
+        while True:
+            try:
+                async with asyncio.timeout(SWEEP_EVERY):
+                    await self._writer.broken()
+            except TimeoutError:
+                pass
+            try:
+                await self.sweep()
+            except (StoreFull, Busy) as error:
+                log.warning("bundles not swept", error=str(error))
+
+    # Reads
+
+    @property
+    def revision(self) -> int:
+        """Of the last change."""
+        with self._environment.read() as txn:
+            return self._revision(txn)
+
+    def get(self, name: str) -> pb.FunctionVersion:
+        """A function's current version.
+
+        Raises:
+            NotFound: there is no such function.
+        """
+        # LMDB refuses empty keys; longer ones cannot be names anyway.
+        with self._environment.read() as txn:
+            raw = self._txn_get(txn, "functions", name.encode()[:64]) if name else None
+            if raw is not None:
+                return self._version(txn, name, records.read_head(raw).version)
+        raise NotFound(f"there is no function {name[:80]!r}")
+
+    def page(self, after: str, limit: int) -> Page:
+        """Functions whose names are greater than `after`, in order."""
+        found: list[tuple[pb.FunctionVersion, int]] = []
+        start = after.encode()[:64]
+        with (
+            self._environment.read() as txn,
+            txn.cursor(db=self._environment.databases["functions"]) as cursor,
+        ):
+            more = cursor.set_range(start) if start else cursor.first()
+            if more and cursor.key() == start:
+                more = cursor.next()
+            while more and len(found) < limit:
+                name, head = cursor.key().decode(), records.read_head(cursor.value())
+                found.append((self._version(txn, name, head.version), head.revision))
+                more = cursor.next()
+        return Page(found, found[-1][0].name if more and found else "")
+
+    def history(self, after: int, limit: int) -> History | None:
+        """Changes after a revision.
+
+        Returns:
+            None when the store does not remember that far back, or never was at that revision.
+        """
+        with self._environment.read() as txn:
+            current = self._revision(txn)
+            if after == current:
+                return History([], current, False)
+            with txn.cursor(db=self._environment.databases["changes"]) as cursor:
+                if after > current or not cursor.set_key(records.u64(after + 1)):
+                    return None
+                events: list[pb.FunctionEvent] = []
+                revision = after
+                for key, value in cursor.iternext():
+                    if revision - after >= limit:
+                        break
+                    revision = records.read_u64(key)
+                    event = self._event(txn, revision, records.read_change(value))
+                    if event is not None:
+                        events.append(event)
+        return History(events, revision, revision < current)
+
+    def bundle_bytes(self, digest: bytes) -> int:
+        """Size of a bundle.
+
+        Raises:
+            NotFound: there is no such bundle.
+        """
+        with self._environment.read() as txn:
+            raw = self._txn_get(txn, "bundles", digest) if len(digest) == 32 else None
+        if raw is None:
+            raise NotFound(f"there is no bundle {digest.hex()[:64]}")
+        return records.read_bundle(raw).size
+
+    def bundle_chunks(self, digest: bytes) -> Generator[bytes, None, None]:
+        """The content of a bundle, one short read per chunk. Close it when it is not used up.
+
+        Raises:
+            NotFound: there is no such bundle (any more).
+        """
+        left = self.bundle_bytes(digest)
+        self._reading[digest] += 1
+        try:
+            number = 0
+            while left:
+                with self._environment.read() as txn:
+                    chunk = self._txn_get(txn, "chunks", records.chunk_key(digest, number))
+                if chunk is None:
+                    raise NotFound(f"the bundle {digest.hex()} is gone")
+                left -= len(chunk)
+                number += 1
+                yield chunk
+        finally:
+            self._reading[digest] -= 1
+            if not self._reading[digest]:
+                del self._reading[digest]
+
+    # Writes
+
+    async def create(self, version: pb.FunctionVersion, bundle: Bundle) -> Stored:
+        """Stores a new function; see `Tables.create` and `Writer.run` for what it raises."""
+        async with self._staged(bundle) as packed:
+            weight = packed.size if packed.content else 1024
+            return await self._writer.run(
+                lambda txn: self._tables(txn).create(version, packed), weight=weight
+            )
+
+    async def update(self, name: str, revise: Revise, bundle: Bundle | None) -> Stored:
+        """Stores a new version; `revise` runs in the writer's thread."""
+        if bundle is None:
+            return await self._writer.run(lambda txn: self._tables(txn).update(name, revise, None))
+        async with self._staged(bundle) as packed:
+            weight = packed.size if packed.content else 1024
+            return await self._writer.run(
+                lambda txn: self._tables(txn).update(name, revise, packed), weight=weight
+            )
+
+    async def delete(self, name: str) -> int:
+        """Removes a function; returns the revision that this made."""
+        return await self._writer.run(lambda txn: self._tables(txn).delete(name), frees=True)
+
+    async def sweep(self) -> None:
+        """Removes the bundles whose time of grace is over."""
+        before = int((self._clock() - GRACE_SECONDS) * 1000)
+        while True:
+            reading = frozenset(self._reading)
+            done = await self._writer.run(
+                lambda txn, reading=reading: self._tables(txn).sweep(  # type: ignore[misc]  # a bound default
+                    before, {*reading, *self._staging.values()}, SWEEP_AT_ONCE
+                ),
+                frees=True,
+            )
+            if done < SWEEP_AT_ONCE:
+                return
+
+    @asynccontextmanager
+    async def _staged(self, bundle: Bundle) -> AsyncIterator[Packed]:
+        """Brings a large bundle into the store before its version refers to it.
+
+        What a failure leaves behind, `sweep` finds.
+        """
+        if bundle.size <= INLINE_BYTES:
+            yield Packed(bundle.digest, bundle.size, bundle.content.read())  # in memory already
+            return
+        token = object()
+
+        def begin(txn: lmdb.Transaction[bytes]) -> bool:
+            self._staging[token] = bundle.digest
+            tables = self._tables(txn)
+            if tables.has_bundle(bundle.digest):
+                return False
+            tables.note_unreferenced(bundle.digest)
+            return True
+
+        try:
+            if await self._writer.run(begin):
+                await self._stage(bundle)
+            yield Packed(bundle.digest, bundle.size, None)
+        finally:
+            self._staging.pop(token, None)
+
+    async def _stage(self, bundle: Bundle) -> None:
+        number = 0
+        while part := await asyncio.to_thread(
+            bundle.content.read, STAGE_CHUNKS * records.CHUNK_BYTES
+        ):
+            await self._writer.run(
+                lambda txn, number=number, part=part: self._tables(txn).put_chunks(  # type: ignore[misc]  # bound defaults
+                    bundle.digest, number, part
+                ),
+                weight=len(part),
+            )
+            number += STAGE_CHUNKS
+        await self._writer.run(
+            lambda txn: self._tables(txn).seal_bundle(bundle.digest, bundle.size)
+        )
+
+    def _tables(self, txn: lmdb.Transaction[bytes]) -> Tables:
+        return Tables(txn, self._environment.databases, self._keep)
+
+    def _txn_get(self, txn: lmdb.Transaction[bytes], database: str, key: bytes) -> bytes | None:
+        db: Any = self._environment.databases[database]
+        return txn.get(key, db=db)
+
+    def _revision(self, txn: lmdb.Transaction[bytes]) -> int:
+        raw = self._txn_get(txn, "meta", b"revision")
+        assert raw is not None, "prepare has run"
+        return records.read_u64(raw)
+
+    def _version(self, txn: lmdb.Transaction[bytes], name: str, version: int) -> pb.FunctionVersion:
+        raw = self._txn_get(txn, "versions", records.version_key(name, version))
+        assert raw is not None, f"{name} has no version {version}"
+        return pb.FunctionVersion.parse(raw)
+
+    def _event(
+        self, txn: lmdb.Transaction[bytes], revision: int, change: records.Change
+    ) -> pb.FunctionEvent | None:
+        if change.version is None:
+            return pb.FunctionEvent(revision=revision, deleted=change.name)
+        raw = self._txn_get(txn, "versions", records.version_key(change.name, change.version))
+        if raw is None:
+            return None
+        return pb.FunctionEvent(revision=revision, put=pb.FunctionVersion.parse(raw))
