@@ -28,6 +28,25 @@ ANSWER_SECONDS = 120.0
 """Without a byte from the service: an update waits until every controller has applied it."""
 
 
+class Pod(TypedDict, total=False):
+    """A pod of a function."""
+
+    pod: str
+    state: str
+    version: int
+    address: str
+
+
+class Status(TypedDict, total=False):
+    """What becomes of a function right now."""
+
+    pods: list[Pod]
+    load_error: str
+    """Message and stack of the last failed load; empty when there was none."""
+    activations: int
+    last_activation_ms: float
+
+
 class Function(TypedDict, total=False):
     """A function as the service shows it; fields that a newer service adds are kept."""
 
@@ -38,7 +57,12 @@ class Function(TypedDict, total=False):
     entry: str
     settings: Settings
     created_at: str
+    """When this version was made, ISO 8601."""
     url: str
+    status: Status
+    """In the answer of `get`, when a controller answers."""
+    applied: bool
+    """In the answers of `create` and `update`: no call that begins now meets an older version."""
 
 
 class ServiceInfo(TypedDict, total=False):
@@ -114,7 +138,8 @@ class Client:
         *,
         sent: Callable[[int], object] = lambda _: None,
     ) -> Function:
-        """Makes a new version. No call that begins after the answer meets an older one.
+        """Makes a new version. No call that begins after the answer meets an older one, unless
+        the answer's `applied` is false.
 
         Args:
             code: None keeps the code.
@@ -161,7 +186,8 @@ class Client:
         params = {"follow": "true" if follow else "false", "tail": str(tail)}
         path = f"functions/{quote(name, safe='')}/logs"
         quiet = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS, read=None)
-        async with self._answer("GET", path, params=params, timeout=quiet) as answer:
+        lines = {"accept": "application/x-ndjson"}
+        async with self._answer("GET", path, params=params, headers=lines, timeout=quiet) as answer:
             async for line in answer.aiter_lines():
                 if line:
                     yield cast("LogLine", json.loads(line))

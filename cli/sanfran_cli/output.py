@@ -36,6 +36,15 @@ def function_url(function: Mapping[str, Any] | str, info: ServiceInfo) -> str:
     return f"{base.rstrip('/')}/fn/{quote(function, safe='')}" if base else ""
 
 
+def print_live(function: Function, info: ServiceInfo) -> None:
+    """That a function was made or changed, and its URL."""
+    click.echo(f"{function['name']} is live, version {function['version']}")
+    if url := function_url(function, info):
+        click.echo(url)
+    if not function.get("applied", True):
+        click.echo("Not every controller knows it yet; it will follow in a moment.", err=True)
+
+
 def print_function(function: Function, url: str) -> None:
     """A function's facts, one a line."""
     rows: list[tuple[str, str]] = []
@@ -96,7 +105,9 @@ def local_time(stamp: str) -> str:
 
 def _shown(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key}={one}" for key, one in value.items()) or "-"
+        return "  ".join(f"{key}={one}" for key, one in value.items()) or "-"
+    if isinstance(value, list):
+        return "\n".join(map(_shown, value)) or "-"
     if isinstance(value, float):
         return f"{value:g}"
     return str(value) if value not in (None, "") else "-"

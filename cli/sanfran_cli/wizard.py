@@ -123,9 +123,7 @@ async def _send(api: str, action: str, name: str, path: Path) -> None:
                 function = await client.create(name, upload, sent=sent)
             else:
                 function = await client.update(name, upload, sent=sent)
-        url = show.function_url(function, await client.info())
-    click.secho(f"{name} is live, version {function['version']}", fg="green")
-    click.echo(url)
+        show.print_live(function, await client.info())
 
 
 async def _get(api: str, name: str) -> None:

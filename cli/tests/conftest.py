@@ -25,7 +25,8 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         data = tmp_path_factory.mktemp("api")
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "sanfran_api.main", "--exit-with-stdin"),
+                *(sys.executable, "-c", "from sanfran_api.main import main; main()"),
+                "--exit-with-stdin",
                 *("--data", str(data), "--listen", "127.0.0.1:0"),
                 *("--rpc-listen", f"unix:{run}/api.sock", "--public-url", PUBLIC),
             ],

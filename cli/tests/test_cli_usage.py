@@ -79,7 +79,7 @@ def test_the_version_is_printed_without_loading_what_commands_need() -> None:
         (["invoke", "hello", "-H", "nothing"], "'nothing' is not 'K: V'"),
         (["invoke", "hello", "-d", "@/no/such"], "@/no/such: No such file"),
         (["up", "--port", "70000"], "70000 is not in the range"),
-        (["up", "--pool-size", "0"], "0 is not in the range"),
+        (["up", "--pool-size", "-1"], "-1 is not in the range"),
         ([], "Usage: main [OPTIONS]"),
     ],
 )

@@ -45,7 +45,7 @@ from sanfran_cli.up.terminal import tell, warn
 )
 @click.option(
     "--pool-size",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=0),
     default=4,
     show_default=True,
     metavar="N",

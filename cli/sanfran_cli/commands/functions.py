@@ -37,7 +37,8 @@ CODE = click.Path(exists=True, path_type=Path)
 def create_command(name: str, path: Path, api: str, output: str, **options: Any) -> None:
     """Make the function NAME of the file or folder PATH.
 
-    PATH is a .js, .mjs, .cjs or .ts file, a folder, or a .zip, .tgz, .tar.gz or .tar archive.
+    PATH is a file (.js, .mjs, .cjs, .ts, .mts, .cts), a folder, or an archive (.zip, .tgz, .tar.gz,
+    .tar).
     """
     settings = chosen_settings(**options)
 
@@ -163,7 +164,5 @@ def _shown_bar(label: str, size: int) -> Iterator[Callable[[int], object]]:
 async def _print_live(client: Client, function: Function, output: str) -> None:
     if output == "json":
         show.print_json(function)
-        return
-    click.echo(f"{function['name']} is live, version {function['version']}")
-    if url := show.function_url(function, await client.info()):
-        click.echo(url)
+    else:
+        show.print_live(function, await client.info())

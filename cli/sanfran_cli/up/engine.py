@@ -21,9 +21,12 @@ from sanfran_cli.up.service import Service
 STOP_ORDER = {"router": 2.2, "controller": 2.8, "pod-host": 4.2, "api": 4.7}
 """Who stops after whom, and the seconds after the first signal at which each is killed. The router
 comes first, so that running requests still have all they need; the promise to users is 5 seconds."""
-STOP_GRACE = {"router": 1.8, "pod-host": 0.2, "api": 0.3}
-"""Seconds for running requests, of the services that know such a setting. When the pod host's and
-the api's turn comes, those of functions have been answered or given up by the router."""
+STOP_GRACE = {"router": 1.8, "controller": 0.3, "pod-host": 0.2, "api": 0.3}
+"""Seconds for what runs. When the turn of those after the router comes, the requests to functions
+have been answered or given up."""
+POOL_MAX = 64
+MAX_PODS = 100
+"""The services' own defaults, raised for a larger pool."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +36,10 @@ class EngineOptions:
     Args:
         pool_size: generic pods that wait for functions.
         idle_timeout: seconds without traffic until a pod is recycled.
-        verbose: all log lines go to the terminal.
     """
 
     pool_size: int
     idle_timeout: float
-    verbose: bool = False
 
 
 def commands(
@@ -48,6 +49,7 @@ def commands(
     sockets = {
         name: f"unix:{run / name}.sock" for name in ("api", "controller", "router", "pod-host")
     }
+    max_pods = max(MAX_PODS, 2 * options.pool_size)
     lines = {
         "api": [
             *_python("sanfran_api.main"),
@@ -61,6 +63,7 @@ def commands(
             *_python("sanfran_sidecar.host.main"),
             *("--listen", sockets["pod-host"]),
             *("--api", sockets["api"]),
+            *("--max-pods", str(max_pods)),
             *("--run-dir", str(run / "pods")),
             *("--cache-dir", str(data / "bundles")),
         ],
@@ -70,6 +73,8 @@ def commands(
             *("--api", sockets["api"]),
             *("--pods", sockets["pod-host"]),
             *("--pool-size", str(options.pool_size)),
+            *("--pool-max", str(max(POOL_MAX, options.pool_size))),
+            *("--max-pods", str(max_pods)),
             *("--idle-timeout", f"{options.idle_timeout:g}"),
         ],
         "router": [
@@ -80,14 +85,14 @@ def commands(
     }
     for name, line in lines.items():
         line += ["--exit-with-stdin", "--log-format", "json", "--admin", "127.0.0.1:0"]
-        if name in STOP_GRACE:
-            line += ["--stop-grace", f"{STOP_GRACE[name]:g}"]
+        line += ["--stop-grace", f"{STOP_GRACE[name]:g}"]
     return lines
 
 
 def _python(module: str) -> list[str]:
     # -P: the folder that the user stands in must not shadow what a service imports.
-    return [sys.executable, "-P", "-m", module]
+    # What the console scripts do; those may lie elsewhere than the interpreter.
+    return [sys.executable, "-P", "-c", f"from {module} import main; main()"]
 
 
 class Engine:
