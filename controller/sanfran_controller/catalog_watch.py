@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from grpclib import GRPCError
@@ -45,7 +46,9 @@ class CatalogWatch:
         self._updates = updates
         self._watcher = watcher
         self._received = 0  # everything up to this revision was received
-        self._outstanding: set[int] = set()  # revisions received and not carried out
+        self._undone: dict[int, int] = {}  # events not carried out: a running number → revision
+        self._number = 0
+        self._barriers: list[_Barrier] = []
 
     async def run(self) -> None:
         """Watches for ever, connecting again when the connection breaks."""
@@ -64,8 +67,9 @@ class CatalogWatch:
             pause = min(pause * 2, RECONNECT_MOST)
 
     def resume_from(self) -> int:
-        """Events up to this revision are carried out."""
-        return min([self._received, *(one - 1 for one in self._outstanding)])
+        """Events up to this revision are carried out; 0: start over."""
+        undone = [revision - 1 for revision in self._undone.values() if revision]
+        return min([self._received, *undone])
 
     async def _watch_once(self) -> None:
         start = pb.WatchStart(watcher=self._watcher, from_revision=self.resume_from())
@@ -73,59 +77,94 @@ class CatalogWatch:
             METHOD, Cardinality.STREAM_STREAM, pb.WatchFunctionsRequest, pb.FunctionEvent
         ) as stream:
             await stream.send_message(pb.WatchFunctionsRequest(start=start))
-            # A place is taken per event read and given back when its acknowledgement is sent, which
-            # bounds both the work and the queue.
+            # A place is taken per event read and given back when it is acknowledged, which bounds
+            # both the work and the queue.
             places = asyncio.Semaphore(OUTSTANDING_MOST)
             acks: asyncio.Queue[int] = asyncio.Queue()
-            sent: set[str] | None = set()  # names in the state, until `synced`
+            state: set[str] | None = set()  # names in the state, until `synced`
             async with OwnedTasks("catalog watch") as tasks:
                 tasks.spawn(_acknowledge(stream, acks, places), name="acknowledge")
                 async for event in stream:
-                    if event.synced is not None:
-                        self._on_synced(event.revision, event.synced, sent or set())
-                        sent = None
-                        continue
                     await places.acquire()
-                    if sent is not None and event.put is not None:
-                        sent.add(event.put.name)
-                    elif sent is not None and event.deleted is not None:
-                        sent.discard(event.deleted)
-                    self._take(event, acks.put_nowait, counts=sent is None)
+                    if event.synced is not None:
+                        self._on_synced(event.revision, event.synced, state or set(), acks)
+                        state = None
+                    else:
+                        self._on_change(event, acks, state)
 
-    def _take(self, event: pb.FunctionEvent, ack: Callable[[int], None], *, counts: bool) -> None:
+    def _on_change(
+        self, event: pb.FunctionEvent, acks: asyncio.Queue[int], state: set[str] | None
+    ) -> None:
         revision = event.revision
-        self._outstanding.add(revision)
-        if counts:
-            # Before `synced` events need not come in the order of their revisions, so only
-            # starting over is safe if the connection breaks.
+        if state is None:
+            # Not before `synced`: the state need not come in the order of revisions.
             self._received = max(self._received, revision)
-
-        def carried_out() -> None:
-            self._outstanding.discard(revision)
-            ack(revision)
-
+        carried_out = self._begin(revision, acks)
         if event.put is not None:
+            if state is not None:
+                state.add(event.put.name)
             self._updates.put(event.put, carried_out)
         elif event.deleted is not None:
+            if state is not None:
+                state.discard(event.deleted)
             self._updates.deleted(event.deleted, carried_out)
         else:
-            carried_out()
+            carried_out()  # a kind of event that a newer api service knows
 
-    def _on_synced(self, revision: int, synced: pb.WatchSynced, sent: set[str]) -> None:
+    def _on_synced(
+        self, revision: int, synced: pb.WatchSynced, state: set[str], acks: asyncio.Queue[int]
+    ) -> None:
+        """Its acknowledgement stands for the whole state, so it waits for all that came before."""
         if synced.complete:
             for name in self._catalog.names():
-                if name not in sent:
-                    self._updates.deleted(name, lambda: None)
+                if name not in state:
+                    self._updates.deleted(name, self._begin(0, None))
         self._received = revision
         self._catalog.synced.set()
         log.info("catalog synced", revision=revision, functions=len(self._catalog))
+        before = set(self._undone)
+        self._barriers.append(_Barrier(before, self._begin(revision, acks)))
+        self._pass_barriers()
+
+    def _begin(self, revision: int, acks: asyncio.Queue[int] | None) -> Callable[[], None]:
+        """An event was received; returns what to call when it is carried out."""
+        self._number += 1
+        number = self._number
+        self._undone[number] = revision
+
+        def carried_out() -> None:
+            del self._undone[number]
+            if acks is not None:
+                acks.put_nowait(revision)
+            if self._barriers:
+                for barrier in self._barriers:
+                    barrier.waits_for.discard(number)
+                self._pass_barriers()
+
+        return carried_out
+
+    def _pass_barriers(self) -> None:
+        passed = [barrier for barrier in self._barriers if not barrier.waits_for]
+        self._barriers = [barrier for barrier in self._barriers if barrier.waits_for]
+        for barrier in passed:
+            barrier.carried_out()
+
+
+@dataclass(frozen=True, slots=True)
+class _Barrier:
+    """A `synced` that is carried out when these events are."""
+
+    waits_for: set[int]
+    carried_out: Callable[[], None]
 
 
 async def _acknowledge(stream: Any, acks: asyncio.Queue[int], places: asyncio.Semaphore) -> None:
     try:
         while True:
-            applied = pb.WatchApplied(revision=await acks.get())
-            await stream.send_message(pb.WatchFunctionsRequest(applied=applied))
+            # Functions of the first state carry no revision; `synced` stands for them.
+            if revision := await acks.get():
+                applied = pb.WatchApplied(revision=revision)
+                await stream.send_message(pb.WatchFunctionsRequest(applied=applied))
             places.release()
     except (GRPCError, ProtocolError, StreamTerminatedError, OSError):
         # The reader may wait for a place: let it run into the same end, which it reports.

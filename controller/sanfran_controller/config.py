@@ -42,7 +42,7 @@ class ControllerConfig(ServiceConfig):
         4, help="generic pods kept ready, also without traffic", parse=non_negative_int
     )
     pool_max: int = setting(
-        64, help="generic pods at most, however fast they are taken", parse=non_negative_int
+        64, help="generic pods at most, however fast they are taken; never below pool-size", parse=non_negative_int
     )
     max_pods: int = setting(1000, help="pods at most, generic and active", parse=positive_int)
     starts_at_once: int = setting(
@@ -72,11 +72,6 @@ class ControllerConfig(ServiceConfig):
     )
 
     def __post_init__(self) -> None:
-        if self.pool_max < self.pool_size:
-            raise ValueError(
-                f"--pool-max: {self.pool_max} is less than --pool-size {self.pool_size}; "
-                f"try {self.pool_size}"
-            )
         if self.max_pods < self.pool_size:
             raise ValueError(
                 f"--max-pods: {self.max_pods} is less than --pool-size {self.pool_size}; "

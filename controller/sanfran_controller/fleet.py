@@ -38,8 +38,8 @@ from sanfran_controller.stock import Stock
 
 log = get_logger("fleet")
 
-DRAIN_TIMEOUT = 2.0
-"""Seconds for the fence to go up; a sidecar that takes longer is as good as dead."""
+DRAIN_TIMEOUT = 6.0
+"""Seconds for one call; a bit more than a sidecar waits for a process whose event loop is held."""
 REFILL_PAUSE = 0.02
 """Seconds. A claim from a pool that has more is followed by the activation itself: starting the
 next process in the same milliseconds would take the cores from it."""
@@ -338,10 +338,8 @@ class Fleet:
                 pass  # starting or recycling: the next state tells more
 
     async def _fence(self, pod: Pod, activation: Activation) -> None:
-        request = pb.DrainRequest(activation_id=activation.id)
         try:
-            answer = await pod.calls.drain(request, timeout=DRAIN_TIMEOUT)
-            in_flight = answer.in_flight
+            in_flight = await sidecars.drain(pod, activation, DRAIN_TIMEOUT)
         except GRPCError as error:
             self.end(pod, f"not fenced: {error.status.name} {error.message}")
             in_flight = 0

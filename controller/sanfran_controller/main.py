@@ -111,3 +111,7 @@ async def _until_stop(life: Lifecycle, work: Coroutine[Any, Any, object]) -> Non
             starting.spawn(life.wait_stop(), name="stop"),
         }
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+
+
+if __name__ == "__main__":
+    main()

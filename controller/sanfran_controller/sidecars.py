@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
-from grpclib import GRPCError
+from grpclib import GRPCError, Status
 from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
 
@@ -38,6 +39,29 @@ async def warm(pod: Pod) -> None:
         await pod.calls.get_state(pb.GetStateRequest(), timeout=CALL_TIMEOUT)
 
 
+async def drain(pod: Pod, activation: Activation, timeout: float) -> int:
+    """Returns the number of requests that run, once new ones are refused.
+
+    A handler that holds its event loop keeps the process from answering. It is asked again for
+    as long as one request may take, since killing it would cost requests that run.
+
+    Args:
+        timeout: seconds for one call.
+
+    Raises:
+        GRPCError: it failed; the pod is of no use.
+    """
+    give_up = time.monotonic() + _grace_ms(activation) / 1000
+    request = pb.DrainRequest(activation_id=activation.id)
+    while True:
+        try:
+            return (await pod.calls.drain(request, timeout=timeout)).in_flight
+        except GRPCError as error:
+            held = error.status is Status.DEADLINE_EXCEEDED and pod.state is PodState.DRAINING
+            if not held or time.monotonic() > give_up:
+                raise
+
+
 async def recycle(pod: Pod, activation: Activation, start_timeout: float) -> pb.PodState:
     """Ends an activation; requests that run get as long as one request may take.
 
@@ -47,11 +71,14 @@ async def recycle(pod: Pod, activation: Activation, start_timeout: float) -> pb.
     Raises:
         GRPCError: it failed; the pod is of no use.
     """
-    settings = activation.function.settings
-    grace_ms = settings.timeout_ms if settings is not None else 0
-    grace_ms = grace_ms or DEFAULT_GRACE_MS
+    grace_ms = _grace_ms(activation)
     request = pb.RecycleRequest(activation_id=activation.id, grace_ms=grace_ms)
     return await pod.calls.recycle(request, timeout=grace_ms / 1000 + start_timeout)
+
+
+def _grace_ms(activation: Activation) -> int:
+    settings = activation.function.settings
+    return (settings.timeout_ms if settings is not None else 0) or DEFAULT_GRACE_MS
 
 
 async def follow(pod: Pod, resolve: Callable[[Pod, pb.PodState], Awaitable[None]]) -> str:
