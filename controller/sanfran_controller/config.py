@@ -42,7 +42,9 @@ class ControllerConfig(ServiceConfig):
         4, help="generic pods kept ready, also without traffic", parse=non_negative_int
     )
     pool_max: int = setting(
-        64, help="generic pods at most, however fast they are taken; never below pool-size", parse=non_negative_int
+        64,
+        help="generic pods at most, however fast they are taken; never below pool-size",
+        parse=non_negative_int,
     )
     max_pods: int = setting(1000, help="pods at most, generic and active", parse=positive_int)
     starts_at_once: int = setting(

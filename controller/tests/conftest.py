@@ -316,7 +316,7 @@ class SimApi(pb.ApiBase):
 
         async with OwnedTasks("watcher") as tasks:
             tasks.spawn(listen(), name="listen")
-            if not sent:
+            if not sent or sent > len(self.history):
                 for function in list(self.functions.values()):
                     yield pb.FunctionEvent(put=function)
                 sent = len(self.history)

@@ -1,0 +1,208 @@
+"""The pool's decisions, as scenarios on a simulated clock."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+from sanfran_controller.pool import Pool, PoolAction, PoolFacts, PoolLimits, Rate
+
+
+@dataclass
+class Score:
+    waits: list[float] = field(default_factory=list)
+    started: int = 0
+    stopped: int = 0
+    most: int = 0
+    most_starting: int = 0
+    idle_at_end: int = 0
+
+    def wait(self, share: float) -> float:
+        ordered = sorted(self.waits)
+        return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
+
+    @property
+    def misses(self) -> float:
+        return sum(wait > 0 for wait in self.waits) / len(self.waits)
+
+
+def simulate(
+    arrivals: list[float],
+    limits: PoolLimits,
+    *,
+    start_time: float = 0.2,
+    use: float = 60.0,
+    until: float = 0.0,
+    fails: Callable[[int], bool] = lambda number: False,
+) -> Score:
+    """Claims at given times; each holds its pod for `use` seconds, then the pod is deleted."""
+    pool, score = Pool(limits), Score()
+    events: list[tuple[float, int, str]] = []
+    number = 0
+
+    def at(when: float, what: str) -> None:
+        nonlocal number
+        number += 1
+        heapq.heappush(events, (when, number, what))
+
+    for arrival in arrivals:
+        at(arrival, "claim")
+    idle, starting, used = 0, 0, 0
+    waiting: list[float] = []
+    last = (max(arrivals) if arrivals else 0.0) + 5.0
+    end = max(until, last)
+    at(0.0, "look")
+    while events:
+        now, _, what = heapq.heappop(events)
+        if now > end:
+            break
+        if what == "claim":
+            pool.claimed(now)
+            waiting.append(now)
+        elif what == "ready":
+            starting -= 1
+            idle += 1
+            pool.started(start_time)
+        elif what == "failed":
+            starting -= 1
+            pool.start_failed(now)
+        elif what == "over":
+            used -= 1
+        while waiting and idle:
+            score.waits.append(now - waiting.pop(0))
+            idle -= 1
+            used += 1
+            at(now + use, "over")
+        facts = PoolFacts(idle, starting, 0, len(waiting), idle + starting + used)
+        action = pool.decide(facts, now)
+        for _ in range(action.start):
+            score.started += 1
+            starting += 1
+            at(now + start_time, "failed" if fails(score.started) else "ready")
+        idle -= action.stop
+        score.stopped += action.stop
+        score.most = max(score.most, idle + starting + used)
+        score.most_starting = max(score.most_starting, starting)
+        if action.again_at is not None:
+            at(max(action.again_at, now + 0.001), "look")
+    score.idle_at_end = idle
+    return score
+
+
+def poisson(rate: float, seconds: float, seed: int = 7, start: float = 2.0) -> list[float]:
+    chance, now, times = random.Random(seed), start, []
+    while (now := now + chance.expovariate(rate)) < start + seconds:
+        times.append(now)
+    return times
+
+
+def test_without_traffic_the_pool_has_its_size() -> None:
+    score = simulate([], PoolLimits(size=4), until=100)
+    assert (score.started, score.idle_at_end) == (4, 4)
+
+
+def test_single_calls_now_and_then_always_find_a_pod() -> None:
+    score = simulate([5.0 + 3 * number for number in range(50)], PoolLimits(size=2))
+    assert score.misses == 0
+    assert score.started == 52
+
+
+def test_a_steady_rate_is_served_from_a_pool_that_grew_to_it() -> None:
+    score = simulate(poisson(40, 60), PoolLimits(size=4, starts_at_once=64), start_time=0.5, use=1)
+    assert score.misses < 0.05
+    assert score.wait(0.99) < 0.5
+
+
+def test_a_burst_starts_what_it_lacks_and_no_more() -> None:
+    limits = PoolLimits(size=10, most=10, starts_at_once=100)
+    score = simulate([5.0] * 50, limits)
+    assert len(score.waits) == 50
+    assert score.started == 10 + 50  # the pool once, and one for each that was taken
+    assert max(score.waits) <= 0.2 + 1e-6
+
+
+def test_pods_start_a_few_at_a_time_so_that_the_first_are_there_early() -> None:
+    score = simulate([5.0] * 50, PoolLimits(size=2, most=2, starts_at_once=8))
+    assert score.most_starting == 8
+    assert len(score.waits) == 50
+
+
+def test_a_spike_is_forgotten_and_its_surplus_deleted() -> None:
+    spike = [5.0 + number / 100 for number in range(200)]
+    score = simulate(spike, PoolLimits(size=4, most=64, surplus_after=10), until=400)
+    assert score.idle_at_end == 4
+    assert score.stopped > 0
+
+
+def test_a_short_lull_deletes_nothing() -> None:
+    arrivals = poisson(20, 20) + poisson(20, 20, start=28)
+    score = simulate(arrivals, PoolLimits(size=4, most=64, surplus_after=15), until=40)
+    assert score.stopped == 0
+
+
+def test_slow_starts_make_the_pool_larger() -> None:
+    arrivals = poisson(5, 60)
+    fast = simulate(arrivals, PoolLimits(size=2, most=64), start_time=0.2)
+    slow = simulate(arrivals, PoolLimits(size=2, most=64, starts_at_once=32), start_time=3.0)
+    assert slow.most > fast.most
+    assert slow.misses < 0.35
+
+
+def test_one_start_in_five_failing_delays_little() -> None:
+    arrivals = poisson(5, 60)
+    score = simulate(arrivals, PoolLimits(size=4), fails=lambda number: number % 5 == 0)
+    assert len(score.waits) == len(arrivals)
+    assert score.wait(0.99) < 0.6
+
+
+def test_starts_that_always_fail_are_tried_ever_more_rarely() -> None:
+    score = simulate([5.0], PoolLimits(size=1), fails=lambda number: True, until=60)
+    assert 5 < score.started < 20
+
+
+def test_the_cap_holds() -> None:
+    score = simulate([5.0] * 50, PoolLimits(size=4, pods=20), use=1.0, until=60)
+    assert score.most == 20
+    assert len(score.waits) == 50
+
+
+def decide(limits: PoolLimits, facts: PoolFacts) -> PoolAction:
+    return Pool(limits).decide(facts, 0.0)
+
+
+def test_at_the_cap_idle_activations_are_asked_for_one_per_stranded_claim() -> None:
+    limits = PoolLimits(size=2, pods=10)
+    facts = PoolFacts(idle=0, arriving=1, returning=1, waiting=5, pods=10)
+    action = decide(limits, facts)
+    assert (action.start, action.reclaim) == (0, 3)
+    assert action.again_at is not None
+
+
+def test_an_empty_pool_at_the_cap_reclaims_nothing_when_nobody_waits() -> None:
+    facts = PoolFacts(idle=0, arriving=0, returning=0, waiting=0, pods=10)
+    assert decide(PoolLimits(size=2, pods=10), facts).reclaim == 0
+
+
+def test_pods_that_come_back_count_as_there() -> None:
+    facts = PoolFacts(idle=1, arriving=1, returning=2, waiting=0, pods=9)
+    assert decide(PoolLimits(size=4), facts).start == 0
+
+
+def test_pods_are_wanted_back_only_up_to_the_target() -> None:
+    pool = Pool(PoolLimits(size=2))
+    assert pool.wants_back(PoolFacts(1, 0, 0, 0, 5), 0.0)
+    assert not pool.wants_back(PoolFacts(2, 0, 0, 0, 5), 0.0)
+    assert pool.wants_back(PoolFacts(2, 0, 0, 1, 5), 0.0)
+
+
+@pytest.mark.parametrize("over", [2.0, 30.0])
+def test_a_rate_is_measured_and_forgotten(over: float) -> None:
+    rate = Rate(over)
+    for number in range(int(over * 50)):
+        rate.count(number / 10)
+    now = over * 5
+    assert rate.at(now) == pytest.approx(10, rel=0.1)
+    assert rate.at(now + over * 5) < 0.1
