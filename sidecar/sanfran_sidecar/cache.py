@@ -97,6 +97,7 @@ class DigestCache:
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._size = 0
         self._fetching: dict[str, asyncio.Future[None]] = {}
+        self._removing: set[asyncio.Task[None]] = set()
         self._tasks = OwnedTasks("bundle cache")
         self._lock: IO[str] | None = None
 
@@ -118,6 +119,8 @@ class DigestCache:
         trace: TracebackType | None,
     ) -> None:
         try:
+            if self._removing:
+                await asyncio.wait(self._removing)
             await self._tasks.__aexit__(kind, error, trace)
         finally:
             if self._lock is not None:
@@ -161,7 +164,9 @@ class DigestCache:
                 self._size -= entry.size
                 doomed = self._folder / f"{TEMPORARY}{secrets.token_hex(8)}"
                 entry.folder.rename(doomed)  # at once: half an entry never bears the name
-                self._tasks.spawn(self._remove(doomed), name=f"remove {digest}")
+                removing = self._tasks.spawn(self._remove(doomed), name=f"remove {digest}")
+                self._removing.add(removing)
+                removing.add_done_callback(self._removing.discard)
                 if self._size <= self._max_bytes:
                     break
         SIZE.set(self._size)

@@ -105,7 +105,7 @@ class Pod:
         """Lives until the pod is gone; on return, or when cancelled, nothing is left of it."""
         try:
             async with self._tasks:
-                self._tasks.spawn(self._guard(self._first_start()), name="start")
+                self._tasks.spawn(self._guard(self._first_start), name="start")
                 await self._gone.wait()
         finally:
             self.end("ended by the sidecar")
@@ -163,7 +163,7 @@ class Pod:
             self._activated = asyncio.get_running_loop().create_future()
             self._recycled = None
             self._advance(Event.ACTIVATE)
-            self._start(self._activate(), self._activated, "activate")
+            self._start(self._activate, self._activated, "activate")
         return await asyncio.shield(self._activated)
 
     async def drain(self, activation_id: str) -> int:
@@ -207,7 +207,7 @@ class Pod:
         if self._recycled is None or activation_id != self._activation_id:
             self._must_serve(activation_id)
             self._recycled = asyncio.get_running_loop().create_future()
-            self._start(self._recycle(activation_id, grace), self._recycled, "recycle")
+            self._start(lambda: self._recycle(activation_id, grace), self._recycled, "recycle")
         await asyncio.shield(self._recycled)
 
     def _must_serve(self, activation_id: str) -> None:
@@ -343,24 +343,29 @@ class Pod:
         self._on_phase(self.phase)
 
     def _start(
-        self, work: Coroutine[object, object, T], answer: asyncio.Future[T], name: str
+        self,
+        work: Callable[[], Coroutine[object, object, T]],
+        answer: asyncio.Future[T],
+        name: str,
     ) -> None:
-        self._tasks.spawn(self._guard(self._settle(work, answer)), name=name)
+        """Runs an operation in a task of the pod; `answer` gets what becomes of it."""
 
-    async def _settle(self, work: Coroutine[object, object, T], answer: asyncio.Future[T]) -> None:
-        try:
-            result = await work
-        except SidecarError as error:
-            if not answer.done():
-                _fail(answer, error)
-        else:
-            if not answer.done():
-                answer.set_result(result)
+        async def settle() -> None:
+            try:
+                result = await work()
+            except SidecarError as error:
+                if not answer.done():
+                    _fail(answer, error)
+            else:
+                if not answer.done():
+                    answer.set_result(result)
 
-    async def _guard(self, work: Coroutine[object, object, None]) -> None:
+        self._tasks.spawn(self._guard(settle), name=name)
+
+    async def _guard(self, work: Callable[[], Coroutine[object, object, None]]) -> None:
         """A mistake of ours costs this pod and no other."""
         try:
-            await work
+            await work()
         except SidecarError:
             pass  # told to whom it concerns
         except Exception as error:

@@ -1,0 +1,144 @@
+"""What an archive may hold and what not."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+from sanfran_sidecar.errors import BundleRefused
+from sanfran_sidecar.folders import remove_tree
+from sanfran_sidecar.unpack import Limits, unpack
+
+LIMITS = Limits(bytes=10_000, files=10)
+
+
+def member(
+    name: str, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o644
+) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname, made.mode = kind, link, mode
+    return made
+
+
+def archive(*members: tarfile.TarInfo, content: bytes = b"x") -> io.BytesIO:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for one in members:
+            if one.isreg():
+                one.size = len(content)
+            tar.addfile(one, io.BytesIO(content))
+    made.seek(0)
+    return made
+
+
+def link(name: str, target: str) -> tarfile.TarInfo:
+    return member(name, tarfile.SYMTYPE, target)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    made = tmp_path / "root"
+    made.mkdir()
+    return made
+
+
+def test_files_folders_and_inner_links_are_unpacked_read_only(root: Path) -> None:
+    long_name = "lib/" + "ü" * 90 + "/x.js"
+    used = unpack(
+        archive(
+            member("a.js"),
+            member("bin/run", mode=0o755),
+            member("empty", tarfile.DIRTYPE),
+            member("lib/deep/b.js"),
+            member(long_name),
+            link("lib/bin/run", "../../bin/./run"),
+            link("lib/self", "deep/../deep/b.js"),
+            link("dangling", "nowhere/yet"),
+            content=b"12345",
+        ),
+        root,
+        LIMITS,
+    )
+    assert (root / "a.js").read_bytes() == b"12345"
+    assert (root / long_name).is_file()
+    assert (root / "lib/bin/run").resolve() == (root / "bin/run").resolve()
+    assert (root / "lib/self").read_bytes() == b"12345"
+    modes = {
+        path: (root / path).stat().st_mode & 0o777 for path in ("", "a.js", "bin/run", "empty")
+    }
+    assert modes == {"": 0o555, "a.js": 0o444, "bin/run": 0o555, "empty": 0o555}
+    assert used == (4 + 7 + 3) * 4096
+    remove_tree(root)
+    assert not root.exists()
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (member("/etc/passwd"), "absolute"),
+        (member("../x"), "leaves the folder"),
+        (member("a/../../x"), "leaves the folder"),
+        (member("a//b"), "plain path"),
+        (member("./a"), "plain path"),
+        (member("n" * 1025), "plain path"),
+        (member("dev", tarfile.CHRTYPE), "neither"),
+        (member("dev", tarfile.BLKTYPE), "neither"),
+        (member("pipe", tarfile.FIFOTYPE), "neither"),
+        (member("hard", tarfile.LNKTYPE, "a"), "neither"),
+        (member("odd", b"Z"), "neither"),
+        (link("l", "/etc/passwd"), "absolute"),
+        (link("l", ".."), "out of the folder"),
+        (link("a/l", "../../x"), "out of the folder"),
+        (link("l", "\udcff" * 1025), "no usable target"),
+    ],
+)
+def test_what_could_leave_the_folder_is_refused_by_name(
+    root: Path, bad: tarfile.TarInfo, why: str
+) -> None:
+    with pytest.raises(BundleRefused, match=why) as refused:
+        unpack(archive(bad), root, LIMITS)
+    assert repr(bad.name) in str(refused.value)
+    assert not os.listdir(root) or bad.issym()
+
+
+def test_a_link_that_leads_out_over_another_link_is_refused(root: Path) -> None:
+    with pytest.raises(BundleRefused, match="'deep/er/out': links out of the folder"):
+        unpack(archive(link("deep/er/top", "../.."), link("deep/er/out", "top/../x")), root, LIMITS)
+
+
+def test_nothing_is_written_through_a_link(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleRefused, match="'out': occurs twice"):
+        unpack(archive(link("out", "../elsewhere"), member("out/x")), root, LIMITS)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("members", "why"),
+    [
+        ([member("a"), member("a")], "'a': occurs twice"),
+        ([member("a"), member("a/b")], "'a'.*(twice|below a file)"),
+        ([member("a"), link("a", "b")], "'a': occurs twice"),
+        ([member(str(n)) for n in range(11)], "more than 10 files"),
+    ],
+)
+def test_contradictions_and_too_many_files_are_refused(
+    root: Path, members: list[tarfile.TarInfo], why: str
+) -> None:
+    with pytest.raises(BundleRefused, match=why):
+        unpack(archive(*members), root, LIMITS)
+
+
+def test_too_many_bytes_are_refused_before_they_are_written(root: Path) -> None:
+    with pytest.raises(BundleRefused, match="more than 10000 bytes"):
+        unpack(archive(member("a"), member("b"), content=b"x" * 6000), root, LIMITS)
+    assert not (root / "b").exists()
+
+
+@pytest.mark.parametrize("cut", [100, 700])
+def test_half_an_archive_is_refused(root: Path, cut: int) -> None:
+    whole = archive(member("a"), content=b"x" * 600).getvalue()
+    with pytest.raises(BundleRefused):
+        unpack(io.BytesIO(whole[:cut]), root, LIMITS)
