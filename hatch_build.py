@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,21 @@ SWAGGER_UI = {
     "LICENSE": "swagger-ui.LICENSE.txt",
     "NOTICE": "swagger-ui.NOTICE.txt",
 }
+NPM_CI = [
+    "ci",
+    "--ignore-scripts",
+    "--no-audit",
+    "--no-fund",
+    "--prefer-offline",
+    # npm's own pauses between attempts add up to minutes where there is no network at all.
+    "--fetch-retry-mintimeout=500",
+    "--fetch-retry-maxtimeout=5000",
+]
+REGISTRY_HINT = (
+    "SanFran's Node parts come from the npm registry when it is built. Is the registry reachable from"
+    " here? `npm config set registry <address>` or the variable npm_config_registry names a mirror."
+)
+NODE_STACK_LINE = re.compile(r"(npm error )?\s+at ")
 # Seconds for one npm or esbuild run; a slow network needs a minute.
 STEP_TIMEOUT = 600
 
@@ -85,7 +101,7 @@ class Tools:
         """Bundles runtime/src and its dependencies into runtime.cjs."""
         source = self._root / "runtime"
         target = self._root / "sidecar/sanfran_sidecar/node"
-        made = [target / "runtime.cjs", target / "THIRD_PARTY.txt"]
+        made = [target / name for name in ("later.cjs", "runtime.cjs", "THIRD_PARTY.txt")]
         inputs = [source / "package-lock.json", source / "build.mjs", *source.glob("src/**/*.js")]
         with self._when_changed("runtime", inputs, made) as changed:
             if changed:
@@ -119,10 +135,10 @@ class Tools:
         with self._when_changed(f"npm-{'-'.join(name.parts)}", inputs, [modules]) as changed:
             if changed:
                 self._say(f"installing npm packages for {name}/")
-                self._run(_NPM_CI, folder, f"npm ci in {name}/")
+                self._run(NPM_CI, folder, f"npm ci in {name}/")
 
     def _run(self, command: list[Any], folder: Path, what: str) -> None:
-        argv = [_node(), _npm(), *command] if command is _NPM_CI else command
+        argv = [_node(), _npm(), *command] if command is NPM_CI else command
         environment = {**os.environ, "PATH": f"{_node().parent}:{os.environ.get('PATH', '')}"}
         if not os.access(os.environ.get("HOME", ""), os.W_OK):
             environment["npm_config_cache"] = str(self._state / "npm-cache")
@@ -134,14 +150,10 @@ class Tools:
         except subprocess.TimeoutExpired:
             raise BuildFailed(f"{what} took more than {STEP_TIMEOUT} s and was stopped") from None
         if done.returncode != 0:
-            hint = (
-                "\nSanFran's Node parts come from the npm registry when it is built. Is the registry"
-                " reachable from here? `npm config set registry <address>` or the variable"
-                " npm_config_registry names a mirror."
-                if command is _NPM_CI
-                else ""
-            )
-            raise BuildFailed(f"{what} failed:\n{(done.stderr or done.stdout).strip()}{hint}")
+            lines = (done.stderr or done.stdout).strip().splitlines()
+            reason = "\n".join(line for line in lines if not NODE_STACK_LINE.match(line))
+            hint = f"\n{REGISTRY_HINT}" if command is NPM_CI else ""
+            raise BuildFailed(f"{what} failed:\n{reason}{hint}")
 
     @contextmanager
     def _when_changed(self, step: str, inputs: list[Path], outputs: list[Path]) -> Iterator[bool]:
@@ -156,13 +168,6 @@ class Tools:
         yield changed
         if changed:
             stamp.write_text(digest)
-
-
-_NPM_CI = [
-    "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline",
-    # npm's own pauses between attempts add up to minutes where there is no network at all.
-    "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=5000",
-]  # fmt: skip
 
 
 def _node() -> Path:

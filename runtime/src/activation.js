@@ -2,9 +2,14 @@
 // What this process is at the moment: generic, active as one function, or draining. It decides
 // which requests may run (the fence) and counts those that do.
 
+const { inspect } = require('node:util');
+
 const { failUnanswered } = require('./failure.js');
 const { loadModule } = require('./loader.js');
 const { Handlers } = require('./handlers.js');
+
+// Characters of a load error's stack that are passed on.
+const MAX_STACK = 64 * 1024;
 
 class Activation {
   #id = null;
@@ -64,11 +69,9 @@ class Activation {
       if (order.cwd) process.chdir(order.cwd);
       await this.open(order);
     } catch (error) {
-      return {
-        type: 'load_failed',
-        message: error instanceof Error ? error.message : String(error),
-        stack: stackOf(error),
-      };
+      const stack = stackOf(error);
+      this.log.write('error', `the function failed to load: ${stack}`);
+      return { type: 'load_failed', message: messageOf(error), stack };
     }
     return { type: 'loaded', ms: performance.now() - started };
   }
@@ -111,9 +114,13 @@ class Activation {
   }
 }
 
+function messageOf(error) {
+  return error instanceof Error ? error.message : `threw ${inspect(error)}`;
+}
+
+// What was thrown, with its cause; bounded, as a message may hold a whole source file.
 function stackOf(error) {
-  const { inspect } = require('node:util');
-  return error instanceof Error && typeof error.stack === 'string' ? inspect(error) : `threw ${inspect(error)}`;
+  return inspect(error).slice(0, MAX_STACK);
 }
 
 module.exports = { Activation };

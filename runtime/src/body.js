@@ -5,7 +5,32 @@
 // Bodies that are parsed are held in memory, so they have a limit, in bytes after decompression.
 const MAX_PARSED_BYTES = 10 * 1024 * 1024;
 
-let parsers = null;
+const options = { limit: MAX_PARSED_BYTES, type: () => true, verify: keepRaw };
+// Each is made by the first body of its kind.
+const parsers = {
+  get json() {
+    return keep('json', require('body-parser/lib/types/json.js')(options));
+  },
+  get urlencoded() {
+    const parse = require('body-parser/lib/types/urlencoded.js')({ ...options, extended: true });
+    return keep('urlencoded', parse);
+  },
+  get text() {
+    return keep('text', require('body-parser/lib/types/text.js')(options));
+  },
+  get raw() {
+    return keep('raw', require('body-parser/lib/types/raw.js')(options));
+  },
+};
+
+function keep(kind, parser) {
+  Object.defineProperty(parsers, kind, { value: parser });
+  return parser;
+}
+
+function keepRaw(req, _res, bytes) {
+  req.rawBody = bytes;
+}
 
 /**
  * Reads and parses the body, whose type is known from its headers. A multipart body stays a
@@ -15,7 +40,6 @@ let parsers = null;
  * @param {(error?: Error & {status: number, type: string}) => void} next
  */
 function readBody(req, res, expectsContinue, next) {
-  parsers ??= createParsers();
   const parser = parserFor(req);
   if (parser !== null && Number(req.headers['content-length']) > MAX_PARSED_BYTES) {
     if (expectsContinue) res.shouldKeepAlive = false;
@@ -25,20 +49,6 @@ function readBody(req, res, expectsContinue, next) {
   if (expectsContinue) res.writeContinue();
   if (parser === null) next();
   else parser(req, res, next);
-}
-
-function createParsers() {
-  const options = { limit: MAX_PARSED_BYTES, type: () => true, verify: keepRaw };
-  return {
-    json: require('body-parser/lib/types/json.js')(options),
-    urlencoded: require('body-parser/lib/types/urlencoded.js')({ ...options, extended: true }),
-    text: require('body-parser/lib/types/text.js')(options),
-    raw: require('body-parser/lib/types/raw.js')(options),
-  };
-}
-
-function keepRaw(req, _res, bytes) {
-  req.rawBody = bytes;
 }
 
 function parserFor(req) {

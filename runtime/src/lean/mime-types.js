@@ -18,7 +18,7 @@ const COMMON = new Map([
   ['application/octet-stream', 'application/octet-stream'],
 ]);
 
-const whole = () => require('mime-types/index.js');
+const whole = () => require('mime-types');
 
 exports.COMMON = COMMON;
 exports.contentType = (type) => COMMON.get(type) ?? whole().contentType(type);
