@@ -73,6 +73,18 @@ def test_a_second_signal_exits_at_once(tmp_path: Path, notify: socket.socket) ->
         assert service.wait(20) == 130
 
 
+def test_a_service_whose_parent_was_killed_stops_though_nobody_reads_its_logs(
+    tmp_path: Path, notify: socket.socket
+) -> None:
+    with notify, start("stdin", notify=tmp_path / "notify") as service:
+        notify.recv(4096)
+        for pipe in (service.stdout, service.stderr, service.stdin):
+            assert pipe is not None
+            pipe.close()
+        service.wait(20)
+        assert notify.recv(4096) == b"STOPPING=1"
+
+
 def test_a_failure_is_logged_and_gives_exit_code_1() -> None:
     with start("fail") as service:
         _, err = service.communicate(timeout=20)
