@@ -1,8 +1,8 @@
 // One function with several handlers. The path's next segment names the one that answers; `index`
 // answers when there is none.
 //   curl http://127.0.0.1:8080/fn/greetings
-//   curl http://127.0.0.1:8080/fn/greetings/hello?name=Vik
-//   curl http://127.0.0.1:8080/fn/greetings/bye?name=Vik
+//   curl 'http://127.0.0.1:8080/fn/greetings/hello?name=Vik'
+//   curl 'http://127.0.0.1:8080/fn/greetings/bye?name=Vik'
 
 const greet = (word) => (req, res) => {
   const { name = 'World' } = req.query;
