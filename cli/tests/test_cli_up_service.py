@@ -24,6 +24,7 @@ class Kept:
     def __init__(self, folder: Path, run: Path, behaviour: str) -> None:
         self.ledger = folder / "ledger"
         self.log = ServiceLog("sea", folder)
+        self.log.starting = False
         self.changes = asyncio.Condition()
         command = [sys.executable, "-S", FAKE, "sea", str(self.ledger), behaviour]
         self._changed = asyncio.Event()

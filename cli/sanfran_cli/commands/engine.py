@@ -117,7 +117,12 @@ async def _demo(api: str, url: str) -> None:
     from sanfran_cli.up.demo import create_demo
 
     try:
-        for name in await create_demo(api):
-            tell(f"demo:  {url}/fn/{name}")
+        refused = await create_demo(api)
     except (Refused, OSError) as error:  # an engine without its demo is still an engine
         warn(f"The demo functions could not be created: {error}")
+        return
+    for name, why in refused.items():
+        if why:
+            warn(f"The demo function {name} could not be created: {why}")
+        else:
+            tell(f"demo:  {url}/fn/{name}")

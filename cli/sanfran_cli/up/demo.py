@@ -23,16 +23,14 @@ def demo_functions() -> dict[str, Path]:
     }
 
 
-async def create_demo(api: str) -> list[str]:
+async def create_demo(api: str) -> dict[str, str]:
     """Creates those that do not exist; what a user made of one of them stays.
 
     Returns:
-        The names of all that exist now.
-
-    Raises:
-        ApiRefused: the service refuses one, for another reason than that it exists.
+        Every name, with why the service refused it; empty for those that exist now.
     """
     functions = demo_functions()
+    refused = dict.fromkeys(functions, "")
     async with Client(api) as client:
         there = {function["name"] async for function in client.list()}
         for name, path in functions.items():
@@ -41,6 +39,6 @@ async def create_demo(api: str) -> list[str]:
             try:
                 await client.create(name, path)
             except ApiRefused as error:
-                if error.status != 409:
-                    raise
-    return list(functions)
+                if error.status != 409:  # someone else just made it
+                    refused[name] = str(error)
+    return refused

@@ -162,6 +162,8 @@ class Engine:
     async def _start_and_wait(self, when_ready: Callable[[], Awaitable[None]]) -> None:
         async def start() -> None:
             await asyncio.gather(*(one.first_ready for one in self._services.values()))
+            for log in self._logs.values():
+                log.starting = False
             await when_ready()
 
         # A group of its own: its failure must not cancel the services, which stop in order.

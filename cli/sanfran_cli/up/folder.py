@@ -91,16 +91,20 @@ class DataFolder:
         waiting.start()
         waiting.join(FORMER_SERVICES_SECONDS)
         if waiting.is_alive():
-            pids = [one.get("pid") for one in self._former().get("services", {}).values()]
+            left = " ".join(str(pid) for pid in self._former_pids() if _lives(pid))
             raise Refused(
                 f"services of an engine that was killed still use {self.path}; "
-                f"end them: kill {' '.join(str(pid) for pid in pids if pid)}"
+                f"end them: kill -9 {left}"
             )
 
     def _who_runs(self) -> str:
         former = self._former()
         where = f" at {former['url']}, pid {former['pid']}" if "pid" in former else ""
         return f"an engine already runs on {self.path}{where}; stop it, or use another --data"
+
+    def _former_pids(self) -> list[int]:
+        services = self._former().get("services", {})
+        return [one["pid"] for one in services.values() if one.get("pid")]
 
     def _former(self) -> dict[str, Any]:
         try:
@@ -120,6 +124,16 @@ class DataFolder:
             if not path.is_dir():
                 path.unlink()
         return run
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _open_lock(path: Path, opened: ExitStack) -> int:

@@ -26,11 +26,16 @@ class ServiceLog:
         name: of the service.
         folder: for its file, `<name>.log`.
         verbose: everything goes to the terminal, not only warnings and errors.
+
+    Attributes:
+        starting: nothing goes to the terminal yet: services that wait for one another say so, and
+            when a start fails its last lines are told anyway.
     """
 
     def __init__(self, name: str, folder: Path, *, verbose: bool = False) -> None:
         self.name = name
         self.path = folder / f"{name}.log"
+        self.starting = True
         self.last: deque[str] = deque(maxlen=LAST_LINES)
         self._verbose = verbose
         self._file = _QuietFile(
@@ -42,8 +47,9 @@ class ServiceLog:
         self._write(line)
         level, text = readable(line)
         self.last.append(text)
-        if self._verbose or level not in ("debug", "info"):
-            warn(f"{click.style(f'{self.name:<10}', dim=True)}  {_styled(level, text)}")
+        if self._verbose or (level not in ("debug", "info") and not self.starting):
+            shown = text if self._verbose else self._brief(text)
+            warn(f"{click.style(f'{self.name:<10}', dim=True)}  {_styled(level, shown)}")
 
     def note(self, level: str, text: str) -> None:
         """What the engine has to say about the service."""
@@ -52,6 +58,11 @@ class ServiceLog:
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
+
+    def _brief(self, text: str) -> str:
+        """A stack's first and last line; all of it stands in the file."""
+        first, *rest = text.splitlines() or [""]
+        return f"{first}\n    {rest[-1].strip()}  (all of it: {self.path})" if rest else first
 
     def _write(self, line: str) -> None:
         self._file.emit(logging.makeLogRecord({"msg": "%s", "args": (line,)}))
