@@ -21,6 +21,14 @@ def wait_for(what: str, seconds: float = 10.0) -> "Waiting":
     return Waiting(what, seconds)
 
 
+def wait_for_new(running: Engine, service: str, before: int) -> None:
+    """Until the service runs again as another process."""
+    for _ in wait_for(f"a new {service}"):
+        now = running.run["services"][service]
+        if now["ready"] and now["pid"] != before:
+            return
+
+
 class Waiting:
     """`for _ in wait_for("…")`: tries again until a deadline, then fails with that sentence."""
 
@@ -200,9 +208,7 @@ def test_a_service_that_dies_is_restarted_and_functions_answer_again(
     running.http.get("/fn/hello").raise_for_status()
     before = running.service_pid(service)
     os.kill(before, signal.SIGKILL)
-    for _ in wait_for(f"a new {service}"):
-        if running.service_pid(service) != before:
-            break
+    wait_for_new(running, service, before)
     for _ in wait_for(f"an answer after the death of the {service}"):
         try:
             warm = running.http.get("/fn/hello?name=Vik")
@@ -219,9 +225,7 @@ def test_a_controller_that_comes_back_keeps_warm_functions_warm(running: Engine)
     killed = running.service_pid("controller")
     os.kill(killed, signal.SIGKILL)
     assert running.http.get("/fn/warm").text == before
-    for _ in wait_for("a new controller"):
-        if running.service_pid("controller") != killed:
-            break
+    wait_for_new(running, "controller", killed)
     running.deploy("fresh", HELLO)
     for _ in wait_for("cold calls work again"):
         if running.http.get("/fn/fresh").status_code == 200:
