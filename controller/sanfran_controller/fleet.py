@@ -204,6 +204,7 @@ class Fleet:
                         self._vanished(name)
                 for seen in pods:
                     self._saw(seen)
+                self._pool.provider_back()
                 self.listed.set()
         self.stock.changed.set()
 
@@ -294,7 +295,7 @@ class Fleet:
                 await self._provider.delete(name)
                 break
             except ProviderError as error:
-                log.warning("pod not deleted, trying again", pod=name, why=str(error), pause=pause)
+                log.debug("pod not deleted, trying again", pod=name, why=str(error), pause=pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, DELETE_AGAIN_MOST)
         self._leaving.pop(name, None)

@@ -21,6 +21,8 @@ FIRST_GUESS = 0.5
 """A pod's start time before one was measured."""
 START_WEIGHT = 0.3
 BACKOFF_FIRST, BACKOFF_MOST = 0.1, 10.0
+PROBE_AFTER = 2
+"""Failures in a row after which single starts find out whether starts work again."""
 RECLAIM_AGAIN = 0.25
 """Until activations are looked through again for one that fell idle."""
 
@@ -125,14 +127,24 @@ class Pool:
     def started(self, took: float) -> None:
         """A pod became generic `took` seconds after it was asked for."""
         self.start_time += START_WEIGHT * (took - self.start_time)
-        self._failures = 0
-        self._not_before = 0.0
+        self.provider_back()
 
     def start_failed(self, now: float) -> None:
-        """A pod could not be started: the next start waits, twice as long after each failure."""
+        """A pod could not be started: the next start waits, twice as long after each failure.
+
+        Starts fail together when they fail for one reason, so those that fail during a pause
+        say nothing new.
+        """
+        if now < self._not_before:
+            return
         pause = min(BACKOFF_FIRST * 2**self._failures, BACKOFF_MOST)
         self._failures = min(self._failures + 1, 16)
-        self._not_before = max(self._not_before, now + pause)
+        self._not_before = now + pause
+
+    def provider_back(self) -> None:
+        """Whoever starts pods can be reached again: no reason to wait any longer."""
+        self._failures = 0
+        self._not_before = 0.0
 
     def target(self, now: float) -> int:
         """Generic pods wanted now."""
@@ -170,7 +182,8 @@ class Pool:
         if now < self._not_before:
             why = f"{self._failures} starts failed in a row"
             return PoolAction(0, 0, reclaim, target, why, self._not_before)
-        start = max(min(missing, room, self.limits.starts_at_once - facts.arriving), 0)
+        at_once = self.limits.starts_at_once if self._failures < PROBE_AFTER else 1
+        start = max(min(missing, room, at_once - facts.arriving), 0)
         why = f"{facts.waiting} claims wait" if facts.waiting else f"below the target of {target}"
         return PoolAction(start, 0, reclaim, target, why, again_at)
 

@@ -163,6 +163,21 @@ def test_starts_that_always_fail_are_tried_ever_more_rarely() -> None:
     assert 5 < score.started < 20
 
 
+def test_starts_that_fail_together_count_as_one_failure() -> None:
+    pool = Pool(PoolLimits(size=8))
+    empty = PoolFacts(idle=0, arriving=0, returning=0, waiting=0, pods=0)
+    for _ in range(8):
+        pool.start_failed(10.0)
+    assert pool.decide(empty, 10.05).start == 0
+    assert pool.decide(empty, 10.11).start == 8
+    pool.start_failed(10.2)
+    assert pool.decide(empty, 10.41).start == 1  # a single one finds out
+    pool.start_failed(10.5)
+    assert pool.decide(empty, 10.6).start == 0
+    pool.provider_back()
+    assert pool.decide(empty, 10.6).start == 8
+
+
 def test_the_cap_holds() -> None:
     score = simulate([5.0] * 50, PoolLimits(size=4, pods=20), use=1.0, until=60)
     assert score.most == 20
