@@ -75,3 +75,7 @@ class _Phases:
     def saw(self, phase: Phase) -> None:
         if phase is Phase.GENERIC:
             self.first_generic.set()
+
+
+if __name__ == "__main__":
+    main()

@@ -56,13 +56,6 @@ def short_path() -> Iterator[Path]:
     shutil.rmtree(path)
 
 
-@pytest.fixture(autouse=True)
-def no_process_left() -> Iterator[None]:
-    """A test that leaves a child process behind fails."""
-    yield
-    assert [child.cmdline() for child in psutil.Process().children(recursive=True)] == []
-
-
 def pack(files: dict[str, str | bytes]) -> bytes:
     """A tar as the api service makes it."""
     made = io.BytesIO()

@@ -46,3 +46,7 @@ async def serve(config: PodHostConfig, life: Lifecycle) -> None:
             await life.wait_stop()
             life.not_ready()
             await pods.stop(config.stop_grace)
+
+
+if __name__ == "__main__":
+    main()
