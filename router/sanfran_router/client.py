@@ -110,6 +110,7 @@ class ClientConnection(Timed, asyncio.Protocol):
             self.peer.encode(),
             host.encode(),
             trust_forwarded=plane.config.trust_forwarded,
+            max_head=plane.config.max_head_bytes,
             max_headers=plane.config.max_headers,
             max_body=plane.config.max_body_bytes,
         )
@@ -132,7 +133,14 @@ class ClientConnection(Timed, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
         if exchange is None:
-            if not self._closing:
+            if self._buffer or self._closing or self.write_paused:
+                if not self._closing:
+                    self._process(data)
+                return
+            request = self._parser.parse_usual(data)
+            if request is not None:
+                self._begin(request)
+            else:
                 self._process(data)
         elif self._body is not None:
             self._read_body(exchange, self._body, data)
@@ -198,12 +206,24 @@ class ClientConnection(Timed, asyncio.Protocol):
             self._exchange.tunnel(ahead)
         self._pause(_AHEAD, False)
 
+    def next_request(self, now: float) -> None:
+        """Ready for the next request, which may be in the buffer already."""
+        self._exchange = None
+        self._head_begun = False
+        if self._paused:
+            self._pause(_HELD | _PUSHED_BACK | _AHEAD, False)
+        self.deadline = deadline = now + self.plane.config.idle_timeout
+        if deadline < self.looked_at:
+            self.plane.wheel.set(self, deadline)
+        if self._buffer:
+            self._process(b"")
+
     def on_finished(self, exchange: Exchange) -> None:
         """The answer is complete."""
         if exchange is not self._exchange:
             return
         if exchange.keep and self._body is None and not self.plane.stopping:
-            self._next()
+            self.next_request(monotonic())
         else:
             self._close(linger=self._body is not None)
 
@@ -217,7 +237,7 @@ class ClientConnection(Timed, asyncio.Protocol):
         line = (KEEP_ALIVE if request.http10 else b"") if keep else CLOSE
         self.transport.write(problem.render(request.request_id, line, head_only=request.is_head))
         if keep:
-            self._next()
+            self.next_request(monotonic())
         else:
             self._close(linger=True)
 
@@ -278,7 +298,7 @@ class ClientConnection(Timed, asyncio.Protocol):
         end = head_end(buffer, searched)
         limit = self.plane.config.max_head_bytes
         try:
-            if end > limit or (end < 0 and len(buffer) > limit):
+            if end < 0 and len(buffer) > limit:
                 raise Refusal(errors.HEAD_TOO_LARGE)
             if end < 0:
                 if buffer != b"\r":
@@ -287,7 +307,8 @@ class ClientConnection(Timed, asyncio.Protocol):
                     self._head_begun = True
                     self.set_deadline(monotonic() + self.plane.config.head_timeout)
                 return False
-            request = self._parser.parse(buffer[:end])
+            head = buffer[:end]
+            request = self._parser.parse_usual(head) or self._parser.parse(head)
         except BadFraming:
             self._refuse(errors.BAD_REQUEST)
             return False
@@ -303,7 +324,9 @@ class ClientConnection(Timed, asyncio.Protocol):
         if not request.name:
             self._answer_unrouted(request)
             return
-        function = plane.table.functions.get(request.name) or plane.table.function(request.name)
+        function = plane.table.functions.get(request.name)
+        if function is None:
+            function = plane.table.function(request.name)
         self._exchange = exchange = Exchange(plane, self, request, function)
         length = request.length
         if length:
@@ -347,7 +370,7 @@ class ClientConnection(Timed, asyncio.Protocol):
             line = (KEEP_ALIVE if request.http10 else b"") if keep else CLOSE
             self.transport.write(landing(line, head_only=request.is_head))
             if keep:
-                self._next()
+                self.next_request(monotonic())
             else:
                 self._close()
             return
@@ -360,16 +383,6 @@ class ClientConnection(Timed, asyncio.Protocol):
         self.plane.unrouted.by_class[4] += 1
         self.transport.write(problem.render(new_request_id(), CLOSE))
         self._close(linger=True)
-
-    def _next(self) -> None:
-        """Ready for the next request, which may be in the buffer already."""
-        self._exchange = None
-        self._head_begun = False
-        if self._paused:
-            self._pause(_HELD | _PUSHED_BACK | _AHEAD, False)
-        self.plane.wheel.set(self, monotonic() + self.plane.config.idle_timeout)
-        if self._buffer:
-            self._process(b"")
 
     def _close(self, *, linger: bool = False) -> None:
         """Closes when all is written.

@@ -21,7 +21,7 @@ from sanfran_router.errors import Problem
 from sanfran_router.request import Request
 from sanfran_router.response import UNTIL_CLOSE, ResponseHead
 from sanfran_router.table import Endpoint, Function
-from sanfran_router.traffic import LATENCY_BOUNDS
+from sanfran_router.traffic import LATENCY_BOUNDS, Traffic
 from sanfran_router.wheel import Timed
 
 if TYPE_CHECKING:
@@ -53,30 +53,30 @@ class FenceWait(Timed):
 class Exchange:
     """Made by `ClientConnection` for each request that names a function."""
 
-    __slots__ = (
-        "_again",
-        "_died",
-        "_fence_wait",
-        "_fresh",
-        "_queued",
-        "_taken",
-        "_upstream",
-        "answering",
-        "began",
-        "body_done",
-        "client",
-        "cold",
-        "endpoint",
-        "finished",
-        "function",
-        "keep",
-        "plane",
-        "replay",
-        "replay_size",
-        "request",
-        "status",
-        "until_close",
-    )
+    # Defaults are the class's, so that a usual request sets six attributes (bench/router_cpu.py).
+
+    # Where it is
+    endpoint: Endpoint | None = None
+    _upstream: UpstreamConnection | None = None
+    answering = False
+    until_close = False
+    keep = False
+    finished = False
+    status = 0
+    cold = False
+    _queued = False
+
+    # Its body
+    body_done = True
+    replay: list[bytes] | None = None
+    replay_size = 0
+    _taken = False
+    _fence_wait: FenceWait | None = None
+
+    # What has gone wrong so far
+    _again = False
+    _fresh = False
+    _died = False
 
     def __init__(
         self, plane: DataPlane, client: ClientConnection, request: Request, function: Function
@@ -87,36 +87,24 @@ class Exchange:
         self.function = function
         self.began = monotonic()
         function.traffic.requests += 1
-
-        # Where it is
-        self.endpoint: Endpoint | None = None
-        self._upstream: UpstreamConnection | None = None
-        self.answering = False
-        self.until_close = False
-        self.keep = False
-        self.finished = False
-        self.status = 0
-        self.cold = False
-        self._queued = False
-
-        # Its body
-        self.body_done = not request.length
-        self.replay: list[bytes] | None = None if self.body_done else []
-        self.replay_size = 0
-        self._taken = False
-        self._fence_wait: FenceWait | None = None
-
-        # What has gone wrong so far
-        self._again = False
-        self._fresh = False
-        self._died = False
+        if request.length:
+            self.body_done = False
+            self.replay = []
 
     # From the client's side.
 
     def start(self) -> None:
         """The head and perhaps a part of the body are there."""
-        self.client.set_deadline(self.began + self._timeout)
-        self._route()
+        client, function = self.client, self.function
+        deadline = self.began + (function.timeout or self.plane.config.function_timeout)
+        client.deadline = deadline
+        if deadline < client.looked_at:
+            self.plane.wheel.set(client, deadline)
+        endpoint = function.pick()
+        if endpoint is not None:
+            self.assign(endpoint)
+        else:
+            self._wait()
 
     def on_body(self, piece: bytes, done: bool) -> None:
         """The next part of the body, framed for the pod."""
@@ -166,11 +154,7 @@ class Exchange:
     def _timeout(self) -> float:
         return self.function.timeout or self.plane.config.function_timeout
 
-    def _route(self) -> None:
-        endpoint = self.function.pick()
-        if endpoint is not None:
-            self.assign(endpoint)
-            return
+    def _wait(self) -> None:
         if self.function.deleted:
             self.fail(errors.NOT_FOUND)
             return
@@ -308,6 +292,36 @@ class Exchange:
             self.on_taken()
         client.write(b"%b%b\r\n%b" % (answer.head, line, body))
 
+    def on_whole_answer(self, status: int, answer: bytes, now: float) -> None:
+        """A usual answer, all at once: `on_answer` and `finish` for the many.
+
+        Args:
+            answer: its bytes for the client; the connection has left already.
+            now: monotonic seconds.
+        """
+        client, function, plane, endpoint = self.client, self.function, self.plane, self.endpoint
+        assert endpoint is not None
+        self.status = status
+        if not self.request.keep_alive or not self.body_done or plane.stopping:
+            end = answer.index(b"\r\n\r\n") + 2
+            self.on_answer(ResponseHead(status, answer[:end], 0), answer[end + 2 :])
+            self.finish()
+            return
+        if self.request.http10:
+            answer = answer.replace(b"\r\n", b"\r\n" + KEEP_ALIVE, 1)
+        client.transport.write(answer)
+        self._upstream = self.endpoint = None
+        self.finished = True
+        if self._fence_wait is not None:
+            self._stop_fence_wait()
+        endpoint.in_flight -= 1
+        function.in_flight -= 1
+        function.setbacks = 0
+        self._count(function.traffic, now)
+        client.next_request(now)
+        if function.waiting:
+            plane.activator.dispatch(function)
+
     def on_switch(self, answer: ResponseHead, data: bytes) -> None:
         """101: from here on, bytes."""
         self.answering = self.until_close = True
@@ -324,8 +338,7 @@ class Exchange:
     def finish(self) -> None:
         """The answer is complete; its connection has left already."""
         self._upstream = None
-        if self.function.setbacks:
-            self.function.setbacks = 0
+        self.function.setbacks = 0
         self._end()
         self.client.on_finished(self)
 
@@ -375,7 +388,11 @@ class Exchange:
         self._stop_fence_wait()
         self._release()
         self._again = True
-        self._route()
+        endpoint = self.function.pick()
+        if endpoint is not None:
+            self.assign(endpoint)
+        else:
+            self._wait()
 
     def _detach(self) -> None:
         upstream, self._upstream = self._upstream, None
@@ -399,12 +416,14 @@ class Exchange:
         self.replay = None
         self._stop_fence_wait()
         self._release()
-        traffic = self.function.traffic
-        took = monotonic() - self.began
+        self._count(self.function.traffic, monotonic())
+        if not self.function.known:
+            self.plane.table.forget_unknown(self.function)
+
+    def _count(self, traffic: Traffic, now: float) -> None:
+        took = now - self.began
         traffic.by_class[self.status // 100] += 1
         traffic.latency_buckets[bisect_left(LATENCY_BOUNDS, took)] += 1
         traffic.latency_seconds += took
-        if not self.function.known:
-            self.plane.table.forget_unknown(self.function)
         if self.plane.access_log is not None:
             self.plane.access_log(self)

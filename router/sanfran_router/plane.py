@@ -87,7 +87,7 @@ class DataPlane:
         if exchange.wants(endpoint):
             exchange.send(connection)
         else:
-            connection.rest()
+            connection.rest(monotonic())
 
     async def stop(self, grace: float) -> int:
         """Lets running requests finish, idle connections go at once.

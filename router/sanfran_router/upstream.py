@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
 from sanfran_router.framing import BadFraming, ChunkedDecoder
 from sanfran_router.response import CHUNKED, UNTIL_CLOSE, BadAnswer, parse_response
 from sanfran_router.table import Endpoint
+from sanfran_router.usual import USUAL_ANSWER
 from sanfran_router.wheel import Timed
 
 if TYPE_CHECKING:
@@ -112,16 +114,19 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         else:
             self.transport.abort()
 
-    def rest(self) -> None:
+    def rest(self, now: float) -> None:
         """Waits in its endpoint's pool for the next request."""
         endpoint = self.endpoint
         if endpoint.gone or self.plane.stopping:
             self.close()
             return
         self.reused = True
-        self.resume()
+        if self._paused:
+            self.resume()
         endpoint.idle.append(self)
-        self.plane.wheel.set(self, monotonic() + self.plane.config.pod_idle_timeout)
+        self.deadline = deadline = now + self.plane.config.pod_idle_timeout
+        if deadline < self.looked_at:
+            self.plane.wheel.set(self, deadline)
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
@@ -131,6 +136,10 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         phase = self._phase
         if phase == HEAD:
             self.heard = True
+            if not self._buffer:
+                usual = USUAL_ANSWER.match(data)
+                if usual is not None and self._on_usual(exchange, data, usual):
+                    return
             try:
                 self._on_head(exchange, self._buffer + data if self._buffer else data)
             except (BadAnswer, BadFraming):
@@ -155,6 +164,27 @@ class UpstreamConnection(Timed, asyncio.Protocol):
                 exchange.on_bad_answer()
         else:
             exchange.write(data)
+
+    def _on_usual(self, exchange: Exchange, data: bytes, match: re.Match[bytes]) -> bool:
+        """Handles a usual answer that came as a whole; False: it is not whole."""
+        status, before, connection, after = match.groups()
+        length = before or after
+        if length is None or (before and after) or len(data) - match.end() != int(length):
+            return False
+        if exchange.request.method == b"HEAD":
+            return False
+        if connection is not None:
+            start, end = match.span(3)
+            data = data[:start] + data[end:]
+        self.exchange = None
+        self.heard = False
+        now = monotonic()
+        if exchange.body_done:
+            self.rest(now)
+        else:
+            self.transport.abort()
+        exchange.on_whole_answer(int(status), data, now)
+        return True
 
     def _on_head(self, exchange: Exchange, data: bytes) -> None:
         request = exchange.request
@@ -229,7 +259,7 @@ class UpstreamConnection(Timed, asyncio.Protocol):
             self._phase = HEAD
             self._decoder = None
             self.heard = False
-            self.rest()
+            self.rest(monotonic())
         else:
             self.transport.abort()
         exchange.finish()

@@ -20,10 +20,12 @@ _NO_SLOT = 1 << 62
 class Timed:
     """Something with at most one deadline. Subclasses say what happens at it."""
 
-    __slots__ = ("_slot", "deadline")
+    __slots__ = ("_slot", "deadline", "looked_at")
 
     def __init__(self) -> None:
         self.deadline = NEVER
+        self.looked_at = NEVER
+        """When the wheel comes by next. A deadline that is not before it may simply be assigned."""
         self._slot = _NO_SLOT
 
     def on_deadline(self) -> None:
@@ -47,9 +49,8 @@ class TimerWheel:
     def set(self, item: Timed, deadline: float) -> None:
         """Gives the item its deadline (clock seconds), in place of the one that it had."""
         item.deadline = deadline
-        slot = int(deadline / TICK) + 1
-        if slot < item._slot:
-            self._move(item, slot)
+        if deadline < item.looked_at:
+            self._move(item, int(deadline / TICK) + 1)
 
     def forget(self, item: Timed) -> None:
         """Drops the item at once, so that a closed connection is not kept until its deadline."""
@@ -64,6 +65,7 @@ class TimerWheel:
             slot, self._next = self._next, self._next + 1
             for item in self._slots.pop(slot, ()):
                 item._slot = _NO_SLOT
+                item.looked_at = NEVER
                 if item.deadline <= now:
                     item.deadline = NEVER
                     item.on_deadline()
@@ -95,3 +97,4 @@ class TimerWheel:
             slot = max(slot, self._next)
             self._slots.setdefault(slot, set()).add(item)
         item._slot = slot
+        item.looked_at = slot * TICK if slot != _NO_SLOT else NEVER
