@@ -26,6 +26,7 @@ log = get_logger("rpc")
 
 PAGE = 100
 MAX_PAGE = 500
+LINGER_SECONDS = 5.0
 
 IN_MESSAGES = {
     "settings.timeout": "settings.timeout_ms",
@@ -157,21 +158,39 @@ class ApiRpc(pb.ApiBase):
         if first is None or first.header is None:
             raise BadRequest("the first message must be `header`")
         header = first.header
-        async with self._intake.open() as upload:
-            while True:
-                try:
-                    async with asyncio.timeout(self._intake.idle_timeout):
-                        message = await anext(messages, None)
-                except TimeoutError:
-                    raise SlowUpload("the upload stood still") from None
-                if message is None:
-                    break
-                if message.chunk is None:
-                    raise BadRequest("after the header, every message must be a `chunk`")
-                await upload.write(message.chunk)
-            await upload.flush()
-            # An empty file is a file: its name says so.
-            yield header, upload if header.file_name or upload.size else None
+        try:
+            async with self._intake.open() as upload:
+                await self._receive(messages, upload)
+                # An empty file is a file: its name says so.
+                yield header, upload if header.file_name or upload.size else None
+        except ApiError:
+            await _linger(messages)
+            raise
+
+    async def _receive(self, messages: AsyncIterator[pb.Upload], upload: Upload) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._intake.idle_timeout):
+                    message = await anext(messages, None)
+            except TimeoutError:
+                raise SlowUpload("the upload stood still") from None
+            if message is None:
+                break
+            if message.chunk is None:
+                raise BadRequest("after the header, every message must be a `chunk`")
+            await upload.write(message.chunk)
+        await upload.flush()
+
+
+async def _linger(messages: AsyncIterator[pb.Upload]) -> None:
+    """Reads the rest of a refused upload: clients that still send take the answer for a broken
+    connection."""
+    try:
+        async with asyncio.timeout(LINGER_SECONDS):
+            async for _ in messages:
+                pass
+    except TimeoutError:
+        pass
 
 
 def _given(header: pb.UploadHeader) -> Given | None:

@@ -139,7 +139,8 @@ class Environment:
 
 
 def _translate(error: lmdb.Error) -> ApiError:
-    return store_full(error.code) if error.code in FULL else StoreFailed(f"the store: {error}")
+    code = getattr(error, "code", 0)  # only errors that came from LMDB's C code have one
+    return store_full(code) if code in FULL else StoreFailed(f"the store: {error}")
 
 
 def _lock(path: Path) -> int:
