@@ -32,6 +32,7 @@ from sanfran_controller.providers import (
     PodsListed,
     PodVanished,
     ProviderError,
+    ProviderFull,
 )
 from sanfran_controller.states import PodEvent, PodState
 from sanfran_controller.stock import Stock
@@ -275,6 +276,13 @@ class Fleet:
     async def _start(self, pod: Pod) -> None:
         try:
             await self._provider.create(pod.name)
+        except ProviderFull as error:
+            self._pool.provider_full(
+                self.stock.facts(len(self._leaving)).pods - 1, time.monotonic()
+            )
+            pod.asked_at = None  # not a start that failed
+            self.end(pod, f"not created: {error}", expected=True, exists=False)
+            return
         except ProviderError as error:
             # It may have been created all the same: hence not only forgotten, but deleted.
             self.end(pod, f"not created: {error}")

@@ -24,7 +24,11 @@ BACKOFF_FIRST, BACKOFF_MOST = 0.1, 10.0
 PROBE_AFTER = 2
 """Failures in a row after which single starts find out whether starts work again."""
 RECLAIM_AGAIN = 0.25
-"""Until activations are looked through again for one that fell idle."""
+RECLAIM_CALMLY = 1.0
+"""Until activations are looked through again for one that fell idle: with claims that wait, and
+without."""
+FULL_FOR = 5.0
+"""Somebody else may have made room by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,7 @@ class PoolAction:
     Args:
         start: pods to start.
         stop: idle generic pods to delete.
-        reclaim: idle activations to end, since claims wait and there may be no further pod.
+        reclaim: idle activations to end, since there may be no further pod.
         target: generic pods wanted.
         why: the reason, for people.
         again_at: decide again at this time, also when nothing happens; None: no need.
@@ -116,6 +120,7 @@ class Pool:
         self._fast, self._slow = Rate(FAST), Rate(SLOW)
         self._failures = 0
         self._not_before = 0.0
+        self._full_at, self._full_until = 0, 0.0
         self._surplus_since: float | None = None
         self._surplus_least = 0
 
@@ -140,6 +145,10 @@ class Pool:
         pause = min(BACKOFF_FIRST * 2**self._failures, BACKOFF_MOST)
         self._failures = min(self._failures + 1, 16)
         self._not_before = now + pause
+
+    def provider_full(self, pods: int, now: float) -> None:
+        """Whoever starts pods has no room for more than `pods`; believed for a while."""
+        self._full_at, self._full_until = pods, now + FULL_FOR
 
     def provider_back(self) -> None:
         """Whoever starts pods can be reached again: no reason to wait any longer."""
@@ -172,12 +181,17 @@ class Pool:
         return PoolAction(0, 0, 0, target, "as wanted")
 
     def _fill(self, facts: PoolFacts, now: float, target: int, missing: int) -> PoolAction:
-        room = max(self.limits.pods - facts.pods, 0)
-        stranded = facts.waiting - facts.idle - facts.arriving - facts.returning - room
-        reclaim = max(stranded, 0)
-        again_at = now + RECLAIM_AGAIN if reclaim else None
+        most = self.limits.pods
+        if now < self._full_until:
+            most = min(most, self._full_at)
+        room = max(most - facts.pods, 0)
+        # An activation that nobody uses costs its function one claim when it is called again, and an
+        # empty pool costs the next cold function a start. Hence idle ones make room for both.
+        without = facts.waiting + min(target, self.limits.size) - (target + facts.waiting - missing)
+        reclaim = max(without - room, 0)
+        again_at = now + (RECLAIM_AGAIN if facts.waiting else RECLAIM_CALMLY) if reclaim else None
         if not room:
-            why = f"at the limit of {self.limits.pods} pods"
+            why = f"at the limit of {most} pods"
             return PoolAction(0, 0, reclaim, target, why, again_at)
         if now < self._not_before:
             why = f"{self._failures} starts failed in a row"

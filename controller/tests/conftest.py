@@ -149,6 +149,7 @@ class SimHost(pb.PodHostBase):
         self.folder = folder
         self.changes = Changes()
         self.start_delay = 0.01
+        self.start_error = Status.RESOURCE_EXHAUSTED
         self.fail_start: Callable[[int], bool] = lambda number: False
         self.on_load: Callable[[SimPod], Awaitable[None]] = _at_once
         self.on_drain: Callable[[SimPod], Awaitable[None]] = _at_once
@@ -195,7 +196,7 @@ class SimHost(pb.PodHostBase):
     async def create_pod(self, message: pb.CreatePodRequest) -> pb.Pod:
         self.asked += 1
         if self.fail_start(self.asked):
-            raise GRPCError(Status.RESOURCE_EXHAUSTED, "no more")
+            raise GRPCError(self.start_error, "no more")
         pod = self.pods[message.name] = SimPod(message.name, message.controller, self)
         self.most = max(self.most, len(self.pods))
         self._tasks.spawn(self._start(pod), name=pod.name)

@@ -79,20 +79,20 @@ async def test_when_no_pod_can_be_had_in_time_the_caller_is_told(world: Any) -> 
         assert caught.value.status is Status.RESOURCE_EXHAUSTED
 
 
-async def test_at_the_cap_the_longest_idle_activation_makes_room(world: Any) -> None:
+async def test_at_the_cap_the_longest_idle_activation_makes_room_for_the_pool(world: Any) -> None:
     for name in ("old", "young", "new"):
         world.api.put(name)
-    async with world.controller(pool_size=1, max_pods=2) as router:
-        await router.activate("old")
-        await asyncio.sleep(0.1)
-        await router.activate("young")
-        # Both become reclaimable two seconds after their use; the older one goes.
-        route = await router.activate("new")
-        assert world.host.most == 2
-        assert len(route.endpoints) == 1
+    async with world.controller(pool_size=1, max_pods=3) as router:
+        for name in ("old", "young", "new"):
+            await router.activate(name)
+            await asyncio.sleep(0.05)
+        # All become reclaimable two seconds after their use; one is enough.
+        await world.host.until(lambda: world.host.in_phase(2))
         assert not world.host.serving("old")
-        assert len(world.host.serving("young")) == 1
-        assert not router.routes["old"].endpoints
+        assert world.host.serving("young")
+        assert world.host.serving("new")
+        assert world.host.most == 3
+        await router.until(lambda: not router.routes["old"].endpoints)
 
 
 async def test_code_that_does_not_load_is_reported_and_does_not_burn_a_pod_per_call(
@@ -216,6 +216,7 @@ async def test_saturation_adds_one_pod_up_to_max_scale(world: Any) -> None:
 async def test_starts_that_fail_are_tried_again_with_pauses(world: Any) -> None:
     world.api.put("hello")
     world.host.fail_start = lambda number: number % 5 != 0
+    world.host.start_error = Status.UNAVAILABLE
     async with world.controller(pool_size=1) as router:
         assert world.host.asked == 5
         await router.activate("hello")
@@ -233,3 +234,15 @@ async def test_the_api_away_hinders_no_function_that_is_known(world: Any) -> Non
         revision = world.api.put("hello")
         await world.api.until_applied(revision)
         assert (await router.activate("hello")).version == 2
+
+
+async def test_a_host_that_is_full_makes_room_by_ending_an_idle_activation(world: Any) -> None:
+    for name in ("one", "two", "three"):
+        world.api.put(name)
+    world.host.fail_start = lambda number: len(world.host.pods) >= 2
+    async with world.controller(pool_size=1) as router:
+        await router.activate("one")
+        await router.activate("two")
+        assert (await router.activate("three")).endpoints
+        assert world.host.most == 2
+        assert world.host.asked < 10

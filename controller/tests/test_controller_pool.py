@@ -188,17 +188,28 @@ def decide(limits: PoolLimits, facts: PoolFacts) -> PoolAction:
     return Pool(limits).decide(facts, 0.0)
 
 
-def test_at_the_cap_idle_activations_are_asked_for_one_per_stranded_claim() -> None:
+def test_at_the_cap_idle_activations_are_asked_for_for_claims_and_pool() -> None:
     limits = PoolLimits(size=2, pods=10)
     facts = PoolFacts(idle=0, arriving=1, returning=1, waiting=5, pods=10)
     action = decide(limits, facts)
-    assert (action.start, action.reclaim) == (0, 3)
+    assert (action.start, action.reclaim) == (0, 3 + 2)
     assert action.again_at is not None
 
 
-def test_an_empty_pool_at_the_cap_reclaims_nothing_when_nobody_waits() -> None:
+def test_at_the_cap_idle_activations_refill_the_pool_to_its_size() -> None:
+    facts = PoolFacts(idle=1, arriving=0, returning=0, waiting=0, pods=10)
+    assert decide(PoolLimits(size=3, pods=10), facts).reclaim == 2
+    assert decide(PoolLimits(size=3, pods=11), facts).reclaim == 1
+    assert decide(PoolLimits(size=3, pods=12), facts).reclaim == 0
+
+
+def test_a_provider_that_is_full_is_a_cap_for_a_while() -> None:
+    pool = Pool(PoolLimits(size=4, pods=100))
+    pool.provider_full(10, 0.0)
     facts = PoolFacts(idle=0, arriving=0, returning=0, waiting=0, pods=10)
-    assert decide(PoolLimits(size=2, pods=10), facts).reclaim == 0
+    assert pool.decide(facts, 1.0).start == 0
+    assert pool.decide(facts, 1.0).reclaim == 4
+    assert pool.decide(facts, 6.0).start == 4
 
 
 def test_pods_that_come_back_count_as_there() -> None:

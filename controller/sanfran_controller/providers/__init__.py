@@ -49,6 +49,10 @@ class ProviderError(Exception):
     """The provider could not do it; later it may."""
 
 
+class ProviderFull(ProviderError):
+    """There is no room for another pod, until one is deleted."""
+
+
 class PodProvider(Protocol):
     """Creates, deletes and watches pods."""
 
@@ -56,6 +60,7 @@ class PodProvider(Protocol):
         """Returns when the pod exists; `watch` tells when it is ready.
 
         Raises:
+            ProviderFull: it was not created.
             ProviderError: it was not created, as far as is known.
         """
 

@@ -6,12 +6,19 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from grpclib import GRPCError
+from grpclib import GRPCError, Status
 from sanfran_common.rpc.client import RpcClient
 from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
 
-from sanfran_controller.providers import PodNews, PodSeen, PodsListed, PodVanished, ProviderError
+from sanfran_controller.providers import (
+    PodNews,
+    PodSeen,
+    PodsListed,
+    PodVanished,
+    ProviderError,
+    ProviderFull,
+)
 from sanfran_controller.streams import reading
 
 log = get_logger("pods")
@@ -40,7 +47,9 @@ class LocalPods:
         try:
             await self._host.create_pod(request, timeout=CREATE_TIMEOUT)
         except GRPCError as error:
-            raise ProviderError(f"{error.status.name}: {error.message}") from error
+            full = error.status is Status.RESOURCE_EXHAUSTED
+            kind = ProviderFull if full else ProviderError
+            raise kind(f"{error.status.name}: {error.message}") from error
 
     async def delete(self, name: str) -> None:
         """See `PodProvider.delete`."""
