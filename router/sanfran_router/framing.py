@@ -108,8 +108,7 @@ class ChunkedDecoder:
 
     def _check_length(self) -> None:
         if self._state == _TRAILERS:
-            held = sum(len(name) + len(value) for name, value in self.trailers)
-            limit = MAX_TRAILERS - held
+            limit = self._left
         else:
             limit = MAX_SIZE_LINE if self._state == _SIZE_LINE else 2
         if len(self._line) > limit:
@@ -125,7 +124,10 @@ class ChunkedDecoder:
             if match is None:
                 raise BadFraming("bad chunk size")
             self._left = int(match[1], 16)
-            self._state = _DATA if self._left else _TRAILERS
+            self._state = _DATA
+            if not self._left:
+                self._state = _TRAILERS
+                self._left = MAX_TRAILERS
         elif line == b"\r\n":
             self._state = _DONE
             self.done = True
@@ -133,6 +135,7 @@ class ChunkedDecoder:
             match = _TRAILER.fullmatch(line)
             if match is None:
                 raise BadFraming("bad trailer")
+            self._left -= len(line)
             self.trailers.append((match[1], match[2].strip(b" \t")))
 
 

@@ -218,6 +218,7 @@ class Table:
         self.busy: set[Function] = set()
         """Those with traffic since the last load report."""
         self._sources: dict[str, str] = {}
+        self._syncs: dict[str, Sync] = {}
         self._deleted: OrderedDict[str, None] = OrderedDict()
 
     def function(self, name: str) -> Function:
@@ -244,6 +245,9 @@ class Table:
         """
         function = self.function(facts.name)
         held = function._routes.get(facts.controller)
+        if answer:
+            for sync in self._syncs.values():
+                sync.told(facts)
         if held is None or facts.sequence > held.sequence:
             function._take(facts)
         elif answer and facts.sequence == held.sequence:
@@ -264,20 +268,21 @@ class Table:
         Args:
             source: the controller's address, which outlives the controller's process.
         """
-        return Sync(self, source)
+        sync = self._syncs[source] = Sync(self, source)
+        return sync
 
     def forget_source(self, source: str) -> list[Function]:
         """Drops what came from an address that will not come back. Returns what changed."""
+        self._syncs.pop(source, None)
         controller = self._sources.pop(source, None)
         if controller is None or controller in self._sources.values():
             return []
-        return self._forget(controller, keep=frozenset(), above=UNLIMITED << 40)
+        return self._forget(controller, keep=set())
 
-    def _forget(self, controller: str, *, keep: frozenset[str], above: int) -> list[Function]:
+    def _forget(self, controller: str, *, keep: set[tuple[str, str]]) -> list[Function]:
         changed = []
         for name, function in list(self.functions.items()):
-            held = function._routes.get(controller)
-            if held is not None and name not in keep and held.sequence <= above:
+            if controller in function._routes and (controller, name) not in keep:
                 function._leave(controller)
                 changed.append(function)
                 if not function.known:
@@ -292,28 +297,34 @@ class Sync:
     def __init__(self, table: Table, source: str) -> None:
         self._table = table
         self._source = source
-        self._seen: set[str] = set()
-        self._highest = 0
+        self._seen: set[tuple[str, str]] | None = set()
 
     def route(self, facts: RouteFacts) -> Function:
         """Takes in the stream's next route."""
-        self._seen.add(facts.name)
-        self._highest = max(self._highest, facts.sequence)
+        self.told(facts)
         return self._table.apply(facts)
 
-    def synced(self, controller: str) -> list[Function]:
-        """All was sent: what this source told before and not again is gone.
+    def told(self, facts: RouteFacts) -> None:
+        """A route is true now, whether this stream or an answer told it."""
+        if self._seen is not None:
+            self._seen.add((facts.controller, facts.name))
 
-        What this process told by other ways after the snapshot was made (an answer to Activate)
-        stays. Returns the functions that changed.
+    def synced(self, controller: str) -> list[Function]:
+        """All was sent: what this controller told before and not again is gone.
+
+        Args:
+            controller: the id of its process; a former process at the same address is forgotten.
+
+        Returns:
+            The functions that changed.
         """
-        table, changed = self._table, []
+        table, seen = self._table, self._seen or set()
+        self._seen = None
+        if table._syncs.get(self._source) is self:
+            del table._syncs[self._source]
         former = table._sources.get(self._source)
         table._sources[self._source] = controller
-        if former is not None and former != controller:
-            others = {who for source, who in table._sources.items() if source != self._source}
-            if former not in others:
-                changed += table._forget(former, keep=frozenset(), above=UNLIMITED << 40)
-        changed += table._forget(controller, keep=frozenset(self._seen), above=self._highest)
-        self._seen.clear()
+        changed = table._forget(controller, keep=seen)
+        if former is not None and former not in table._sources.values():
+            changed += table._forget(former, keep=set())
         return changed

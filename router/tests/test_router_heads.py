@@ -1,0 +1,367 @@
+"""Request heads: what is refused, and what a pod is sent."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sanfran_router import errors
+from sanfran_router.errors import Problem, Refusal
+from sanfran_router.request import CHUNKED, HeadParser, Request
+
+LINE = b"GET /fn/hello HTTP/1.1\r\n"
+HOST = b"Host: example.org\r\n"
+
+
+def parser(trust: bool = False) -> HeadParser:
+    return HeadParser(
+        b"192.0.2.7",
+        b"127.0.0.1:8080",
+        trust_forwarded=trust,
+        max_head=4000,
+        max_headers=20,
+        max_body=1000,
+    )
+
+
+def parse(raw: bytes, *, trust: bool = False) -> Request:
+    return parser(trust).parse(raw)
+
+
+def refused(raw: bytes) -> Problem:
+    with pytest.raises(Refusal) as caught:
+        parse(raw)
+    assert parser().parse_usual(raw) is None, "the short way would let it through"
+    return caught.value.problem
+
+
+def get(*lines: bytes) -> bytes:
+    return LINE + HOST + b"".join(line + b"\r\n" for line in lines) + b"\r\n"
+
+
+def post(*lines: bytes) -> bytes:
+    return get(*lines).replace(b"GET", b"POST", 1)
+
+
+def sent(request: Request) -> list[bytes]:
+    return request.head.split(b"\r\n")[:-1]
+
+
+SMUGGLED = {
+    "two lengths": post(b"Content-Length: 5", b"Content-Length: 6"),
+    "the same length twice": post(b"Content-Length: 5", b"Content-Length: 5"),
+    "a list of lengths": post(b"Content-Length: 5, 5"),
+    "a signed length": post(b"Content-Length: +5"),
+    "a negative length": post(b"Content-Length: -5"),
+    "a hexadecimal length": post(b"Content-Length: 0x5"),
+    "an empty length": post(b"Content-Length: "),
+    "a length with a blank inside": post(b"Content-Length: 1 1"),
+    "an endless length": post(b"Content-Length: 99999999999999999999"),
+    "length beside chunked": post(b"Content-Length: 5", b"Transfer-Encoding: chunked"),
+    "chunked beside length": post(b"Transfer-Encoding: chunked", b"Content-Length: 5"),
+    "chunked twice": post(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"),
+    "chunked in a list": post(b"Transfer-Encoding: chunked, chunked"),
+    "chunked not last": post(b"Transfer-Encoding: chunked, gzip"),
+    "chunked after gzip": post(b"Transfer-Encoding: gzip, chunked"),
+    "identity": post(b"Transfer-Encoding: identity"),
+    "a near miss of chunked": post(b"Transfer-Encoding: xchunked"),
+    "chunked with a control character": post(b"Transfer-Encoding: \x0bchunked"),
+    "chunked in quotes": post(b'Transfer-Encoding: "chunked"'),
+    "chunked in HTTP/1.0": post(b"Transfer-Encoding: chunked").replace(b"/1.1\r\n", b"/1.0\r\n"),
+    "a blank before the colon": post(b"Content-Length : 5"),
+    "a tab before the colon": post(b"Content-Length\t: 5"),
+    "a blank before chunked's colon": post(b"Transfer-Encoding : chunked"),
+    "a folded header": get(b"X-A: b", b" c: d"),
+    "a header folded with a tab": get(b"X-A: b", b"\tTransfer-Encoding: chunked"),
+    "a fold right after the colon": get(b"X-A:", b" b"),
+    "a fold before the first header": LINE + b" X: y\r\n" + HOST + b"\r\n",
+    "a bare LF in the head": get(b"X-A: b\nX-B: c"),
+    "a bare CR in the head": get(b"X-A: b\rX-B: c"),
+    "a bare CR at a line's end": get(b"X-A: b\r"),
+    "a bare LF after the request line": b"GET /fn/hello HTTP/1.1\n" + HOST + b"\r\n",
+    "a NUL in a value": get(b"X-A: a\0b"),
+    "a NUL in a name": get(b"X\0A: b"),
+    "a NUL in the target": LINE.replace(b"hello", b"hel\0lo") + HOST + b"\r\n",
+    "a control character in a value": get(b"X-A: a\x01b"),
+    "DEL in a value": get(b"X-A: a\x7fb"),
+    "a name with a bracket": get(b"X[A]: b"),
+    "a name beyond ASCII": get(b"X\xc3\xa9: b"),
+    "no name": get(b": b"),
+    "no colon": get(b"X-A"),
+    "no host": LINE + b"\r\n",
+    "two hosts": get(b"Host: other.org"),
+    "a host with a path": LINE + b"Host: a/b\r\n\r\n",
+    "a host with user information": LINE + b"Host: a@b\r\n\r\n",
+    "a host with a blank": LINE + b"Host: a b\r\n\r\n",
+    "a list of hosts": LINE + b"Host: a, b\r\n\r\n",
+    "two blanks in the request line": b"GET  /fn/hello HTTP/1.1\r\n" + HOST + b"\r\n",
+    "a tab in the request line": b"GET\t/fn/hello HTTP/1.1\r\n" + HOST + b"\r\n",
+    "a blank after the version": b"GET /fn/hello HTTP/1.1 \r\n" + HOST + b"\r\n",
+    "a blank in the target": b"GET /fn/hello /x HTTP/1.1\r\n" + HOST + b"\r\n",
+    "a fragment": b"GET /fn/hello#x HTTP/1.1\r\n" + HOST + b"\r\n",
+    "no version": b"GET /fn/hello\r\n\r\n",
+    "HTTP/0.9": LINE.replace(b"1.1", b"0.9") + HOST + b"\r\n",
+    "HTTP/1.2": LINE.replace(b"1.1", b"1.2") + HOST + b"\r\n",
+    "HTTP/2 in the clear": b"PRI * HTTP/2.0\r\n\r\n",
+    "a small letter in HTTP": LINE.replace(b"HTTP", b"Http") + HOST + b"\r\n",
+    "another protocol": b"GET /fn/hello RTSP/1.0\r\n" + HOST + b"\r\n",
+    "a method in small letters": LINE.replace(b"GET", b"get") + HOST + b"\r\n",
+    "an unknown method": LINE.replace(b"GET", b"GETX") + HOST + b"\r\n",
+    "a blank before the method": b" " + get(),
+    "an empty line of LF first": b"\n" + get(),
+    "a target without a slash": b"GET fn/hello HTTP/1.1\r\n" + HOST + b"\r\n",
+    "another scheme": b"GET ftp://h/fn/hello HTTP/1.1\r\n" + HOST + b"\r\n",
+    "an absolute target without a host": b"GET http:///fn/hello HTTP/1.1\r\n" + HOST + b"\r\n",
+    "an absolute target with a user": b"GET http://u@h/fn/hello HTTP/1.1\r\n" + HOST + b"\r\n",
+}
+
+
+@pytest.mark.parametrize("raw", SMUGGLED.values(), ids=SMUGGLED.keys())
+def test_what_two_parsers_could_read_differently_is_refused(raw: bytes) -> None:
+    assert refused(raw) is errors.BAD_REQUEST
+
+
+def test_limits_and_expectations_have_their_own_answers() -> None:
+    assert refused(get(*[b"X-A: b"] * 20)) is errors.HEAD_TOO_LARGE
+    assert refused(get(b"X-A: " + b"b" * 4000)) is errors.HEAD_TOO_LARGE
+    assert refused(post(b"Content-Length: 1001")) is errors.TOO_LARGE
+    assert refused(post(b"Content-Length: 5", b"Expect: payment")) is errors.EXPECTATION
+    connect = b"CONNECT example.org:443 HTTP/1.1\r\n" + HOST + b"\r\n"
+    assert refused(connect) is errors.CONNECT_REFUSED
+
+
+def test_a_head_is_written_anew_in_order_with_the_routers_own_lines() -> None:
+    request = parse(get(b"Accept:\t */*", b"X-B: 1", b"x-b: 2", b"Cookie: a=b", b"X-Empty:"))
+    assert sent(request)[:-1] == [
+        b"GET /fn/hello HTTP/1.1",
+        b"Host: example.org",
+        b"Accept: */*",
+        b"X-B: 1",
+        b"x-b: 2",
+        b"Cookie: a=b",
+        b"X-Empty: ",
+        b"X-Forwarded-For: 192.0.2.7",
+        b"X-Forwarded-Proto: http",
+        b"X-Forwarded-Host: example.org",
+    ]
+    assert sent(request)[-1] == b"X-Request-Id: " + request.request_id
+    assert request.target == b"/fn/hello"
+
+
+def test_hop_by_hop_headers_and_those_that_connection_lists_stay_here() -> None:
+    request = parse(
+        get(
+            b"Connection: close, X-Mine , x-other",
+            b"X-Mine: 1",
+            b"X-OTHER: 2",
+            b"X-Kept: 3",
+            b"Keep-Alive: timeout=5",
+            b"Proxy-Connection: keep-alive",
+            b"Proxy-Authorization: secret",
+            b"TE: trailers",
+            b"Upgrade: h2c",
+            b"HTTP2-Settings: x",
+        )
+    )
+    assert not request.keep_alive
+    text = request.head.lower()
+    for gone in (b"x-mine", b"x-other", b"keep-alive", b"proxy-", b"te:", b"upgrade", b"http2"):
+        assert gone not in text
+    assert b"X-Kept: 3" in request.head
+
+
+def test_connection_cannot_take_away_what_frames_or_routes() -> None:
+    request = parse(post(b"Content-Length: 5", b"Connection: content-length, host"))
+    assert b"Content-Length: 5\r\n" in request.head
+    assert b"Host: example.org\r\n" in request.head
+
+
+def test_headers_of_the_engine_are_taken_from_clients() -> None:
+    request = parse(
+        get(b"X-Sanfran-Activation: stolen", b"x-sanfran-other: y", b"X-Sanfrancisco: z")
+    )
+    assert b"x-sanfran-" not in request.head.lower()
+    assert b"X-Sanfrancisco: z" in request.head
+
+
+def test_forwarded_headers_are_the_routers_own_unless_trusted() -> None:
+    lines = (
+        b"X-Forwarded-For: 198.51.100.1",
+        b"X-Forwarded-Proto: https",
+        b"X-Forwarded-Host: front.example",
+        b"Forwarded: for=198.51.100.1",
+    )
+    own = parse(get(*lines)).head
+    assert b"X-Forwarded-For: 192.0.2.7\r\n" in own
+    assert b"X-Forwarded-Proto: http\r\n" in own
+    assert b"X-Forwarded-Host: example.org\r\n" in own
+    assert b"Forwarded: for=198.51.100.1\r\n" in own
+    trusted = parse(get(*lines), trust=True).head
+    assert b"X-Forwarded-For: 198.51.100.1, 192.0.2.7\r\n" in trusted
+    assert b"X-Forwarded-Proto: https\r\n" in trusted
+    assert b"X-Forwarded-Host: front.example\r\n" in trusted
+
+
+def test_a_request_id_is_kept_when_it_is_one() -> None:
+    assert parse(get(b"X-Request-Id: abc-1")).request_id == b"abc-1"
+    for bad in (b"", b"a b", b"x" * 129, b"\xc3\xa9"):
+        made = parse(get(b"X-Request-Id: " + bad))
+        assert made.request_id not in (bad, b"")
+        assert made.head.count(b"X-Request-Id: ") == 1
+    assert parse(get()).request_id != parse(get()).request_id
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "forwarded"),
+    [
+        (b"/fn/hello", "hello", b"/fn/hello"),
+        (b"/fn/hello/", "hello", b"/fn/hello/"),
+        (b"/fn/hello?q=/x", "hello", b"/fn/hello?q=/x"),
+        (b"/fn/hello/a/../b?c", "hello", b"/fn/hello/a/../b?c"),
+        (b"/fn/h%65llo/a%20b", "hello", b"/fn/hello/a%20b"),
+        (b"/fn/" + b"a" * 63, "a" * 63, b"/fn/" + b"a" * 63),
+        (b"http://h.example:81/fn/hello?x", "hello", b"/fn/hello?x"),
+        (b"/fn/" + b"a" * 64, "", None),
+        (b"/fn/", "", None),
+        (b"/fn", "", None),
+        (b"/fn?x", "", None),
+        (b"/", "", None),
+        (b"*", "", None),
+        (b"//fn/hello", "", None),
+        (b"/FN/hello", "", None),
+        (b"/fn/Hello", "", None),
+        (b"/fn/-a", "", None),
+        (b"/fn/a-", "", None),
+        (b"/fn/a_b", "", None),
+        (b"/fn/../hello", "", None),
+        (b"/fn/%2e%2e/hello", "", None),
+        (b"/fn/%2E%2E", "", None),
+        (b"/fn/%2fhello", "", None),
+        (b"/fn/a%2Fb", "", None),
+        (b"/fn/hello%00", "", None),
+        (b"/fn/hello%", "", None),
+        (b"/fn/hello%0", "", None),
+        (b"/fn/%C3%A9", "", None),
+        (b"http://h.example", "", None),
+        (b"/fn/he;llo", "", None),
+    ],
+)
+def test_names_are_decoded_safely(target: bytes, name: str, forwarded: bytes | None) -> None:
+    request = parse(b"GET %b HTTP/1.1\r\n" % target + HOST + b"\r\n")
+    assert request.name == name
+    if forwarded is not None:
+        assert request.target == forwarded
+
+
+def test_the_host_of_an_absolute_target_counts() -> None:
+    request = parse(b"GET http://real.example/fn/hello HTTP/1.1\r\n" + HOST + b"\r\n")
+    assert sent(request)[1] == b"Host: real.example"
+
+
+def test_bodies_and_connections_are_understood() -> None:
+    assert parse(post(b"Content-Length: 5")).length == 5
+    assert parse(post(b"Content-Length: 5 \t")).length == 5
+    assert parse(post(b"Transfer-Encoding: Chunked")).length == CHUNKED
+    assert parse(post()).length == 0
+    assert parse(post(b"Content-Length: 5", b"Expect: 100-Continue")).expects_continue
+    old = parse(get().replace(b"/1.1\r\n", b"/1.0\r\n"))
+    assert old.http10
+    assert not old.keep_alive
+    assert parse(get(b"Connection: keep-alive").replace(b"/1.1\r\n", b"/1.0\r\n")).keep_alive
+    bare = parse(b"GET /fn/hello HTTP/1.0\r\n\r\n")
+    assert sent(bare)[1] == b"Host: 127.0.0.1:8080"
+
+
+def test_an_upgrade_is_passed_on_only_where_it_can_be_one() -> None:
+    ask = (b"Connection: Upgrade", b"Upgrade: websocket")
+    request = parse(get(*ask))
+    assert request.upgrade
+    assert b"Connection: Upgrade\r\nUpgrade: websocket\r\n" in request.head
+    for other in (
+        get(b"Upgrade: websocket"),
+        post(*ask, b"Content-Length: 5"),
+        get(*ask).replace(b"/1.1\r\n", b"/1.0\r\n"),
+        get(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: x"),
+    ):
+        request = parse(other)
+        assert not request.upgrade
+        assert b"upgrade" not in request.head.lower()
+
+
+def test_one_parser_reads_head_after_head() -> None:
+    one = parser()
+    for raw in (
+        post(b"Content-Length: 5"),
+        get(),
+        get(b"Connection: close"),
+        get(b"X-A: b"),
+        get(),
+    ):
+        again = one.parse(raw)
+        assert again.name == "hello"
+        assert (b"X-A" in again.head) == (b"X-A" in raw)
+
+
+TARGETS = st.text(alphabet="abz019-._~%/?&=+;,:@!$'()*[]|^`{}\"<>#\\ A", max_size=20)
+NAMES = st.sampled_from(
+    ["Host", "host", "Accept", "Connection", "Content-Length", "TE", "Te-st", "Upgrade",
+     "Upgrade-Insecure-Requests", "X-Sanfran-A", "x-sanfran", "X-Forwarded-For", "X-Request-Id",
+     "Cookie", "Expect", "Expected", "Keep-Alive", "Proxy-Connection", "Proxy-X", "Hosts",
+     "Transfer-Encoding", "Transfer", "Trailer", "HTTP2-Settings", "a", "!", "X Y", "", "Ké"]
+)  # fmt: skip
+VALUES = st.one_of(
+    st.sampled_from(
+        ["keep-alive", "Keep-Alive", "close", "5", "a.example:80", "", " x", "x ", "é"]
+    ),
+    st.text(alphabet=st.characters(max_codepoint=255), max_size=8),
+)
+
+
+@given(
+    method=st.sampled_from(["GET", "POST", "HEAD", "DELETE", "FOO", "get"]),
+    target=TARGETS.map("/fn/a".__add__),
+    host=st.sampled_from(["Host: a.example", "host: a:1", "Host:a", "Host: [::1]", "X: y"]),
+    headers=st.lists(
+        st.tuples(NAMES, st.sampled_from([": ", ":", ":  ", " :"]), VALUES), max_size=5
+    ),
+    version=st.sampled_from(["1.1", "1.1", "1.1", "1.0", "2.0"]),
+)
+def test_the_short_way_says_what_the_full_parser_says(
+    method: str, target: str, host: str, headers: list[tuple[str, str, str]], version: str
+) -> None:
+    lines = [f"{method} {target} HTTP/{version}", host, *(n + c + v for n, c, v in headers)]
+    raw = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+    usual = parser().parse_usual(raw)
+    if usual is None:
+        return
+    full = parse(raw)
+    for what in ("method", "name", "target", "length", "keep_alive", "http10", "upgrade"):
+        assert getattr(usual, what) == getattr(full, what)
+
+    def lines_of(request: Request) -> list[bytes]:
+        lines = sent(request)[1:-1]
+        return sorted(
+            b"Host" + line[4:] if line[:5].lower() == b"host:" else line for line in lines
+        )
+
+    assert sent(usual)[0] == sent(full)[0]
+    assert lines_of(usual) == lines_of(full)
+
+
+@given(st.binary(max_size=80), st.integers(0, 60), st.integers(0, 6))
+def test_damaged_heads_are_refused_or_read_as_lines_that_came(
+    damage: bytes, at: int, cut: int
+) -> None:
+    raw = get(b"X-A: b", b"Accept: */*")
+    raw = raw[:at] + damage + raw[at + cut :]
+    end = raw.find(b"\r\n\r\n")
+    if end < 0:
+        return
+    try:
+        request = parse(raw[: end + 4])
+    except Refusal:
+        return
+    came = {line.split(b":")[0].lower() for line in raw.split(b"\r\n")[1:]}
+    own = {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-request-id"}
+    for line in sent(request)[1:]:
+        assert line.split(b":")[0].lower() in came | own
