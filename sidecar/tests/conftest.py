@@ -192,6 +192,15 @@ class Bench:
         raise AssertionError("the stream ended")
 
     @staticmethod
+    async def said(stub: pb.SidecarStub, text: str) -> None:
+        """Waits until the function has written that line."""
+        async with asyncio.timeout(10):
+            async for line in stub.stream_logs(pb.PodLogsRequest(follow=True)):
+                if line.text == text:
+                    return
+        raise AssertionError("the stream ended")
+
+    @staticmethod
     def order(activation_id: str, function: pb.FunctionVersion) -> pb.ActivatePodRequest:
         """What a controller sends."""
         return pb.ActivatePodRequest(activation_id=activation_id, function=function)

@@ -176,9 +176,7 @@ async def test_a_stop_lets_a_running_request_end(bench: Bench, start_host: Start
     answer = await sidecar.activate(bench.order("a1", bench.api.function(source)))
     assert answer.loaded is not None
     running = asyncio.create_task(bench.get(answer.loaded.address, "/fn/hello", "a1"))
-    async for line in sidecar.stream_logs(pb.PodLogsRequest(follow=True)):
-        if line.text == "in":
-            break
+    await bench.said(sidecar, "in")
     assert await host.service.stop() == 0
     assert await running == (200, "ok")
 
@@ -236,14 +234,14 @@ async def test_a_killed_host_leaves_nothing_that_its_successor_does_not_clear(
     file = bench.path / "daemon"
     source = DAEMON.replace("FILE", repr(str(file))).replace("'env', '-i', ", "")
     await idle.activate(bench.order("a1", bench.api.function(source)))
-    endless = bench.api.function("console.log('in'); module.exports = () => { for (;;) {} }")
+    endless = bench.api.function("module.exports = () => { console.log('in'); for (;;) {} }")
     answer = await busy.activate(bench.order("a2", endless))
     assert answer.loaded is not None
     request = asyncio.create_task(bench.get(answer.loaded.address, "/fn/hello", "a2"))
     daemon = psutil.Process(int(await _content(file)))
     nodes = [one for one in host.nodes() if "runtime.cjs" in " ".join(one.cmdline())]
     assert len(nodes) == 2
-    await asyncio.sleep(0.1)  # until the loop holds Node's event loop
+    await bench.said(busy, "in")
     await host.service.stop(signal.SIGKILL)
     async with asyncio.timeout(5):
         while sum(map(_dead, nodes)) != 1:  # noqa: ASYNC110  # the one whose loop is not held

@@ -143,9 +143,7 @@ async def test_drain_refuses_new_requests_and_recycle_waits_for_the_running_one(
     assert answer.loaded is not None
     address = answer.loaded.address
     running = asyncio.create_task(bench.get(address, "/fn/hello", "a1"))
-    async for line in stub.stream_logs(pb.PodLogsRequest(follow=True)):
-        if line.text == "in":
-            break
+    await bench.said(stub, "in")
     assert (await stub.drain(pb.DrainRequest(activation_id="a1"))).in_flight == 1
     assert (await bench.get(address, "/fn/hello", "a1"))[0] == 421
     recycling = asyncio.create_task(
@@ -159,10 +157,13 @@ async def test_drain_refuses_new_requests_and_recycle_waits_for_the_running_one(
 async def test_recycle_ends_a_request_that_outlasts_its_grace(bench: Bench) -> None:
     stub, _ = await bench.generic()
     answer = await stub.activate(
-        bench.order("a1", bench.api.function("module.exports = () => { for (;;) {} }"))
+        bench.order(
+            "a1", bench.api.function("module.exports = () => { console.log('in'); for (;;) {} }")
+        )
     )
     assert answer.loaded is not None
     running = asyncio.create_task(bench.get(answer.loaded.address, "/fn/hello", "a1"))
+    await bench.said(stub, "in")
     state = await stub.recycle(pb.RecycleRequest(activation_id="a1", grace_ms=200))
     assert state.phase is pb.PodPhase.GENERIC
     with pytest.raises((ConnectionError, IndexError)):
