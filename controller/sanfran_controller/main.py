@@ -90,7 +90,7 @@ async def serve(config: ControllerConfig, life: Lifecycle) -> None:
             await _until_stop(life, _learn(fleet, catalog, config.sync_patience))
             tasks.loop(autoscaler.run(), name="scale")
             async with RpcServer([service], config.rpc_listen, secret=config.rpc_secret) as server:
-                if config.pool_size:
+                if config.pool_size and not functions.warm:
                     await _until_stop(life, fleet.stock.filled.wait())
                 if not life.stopping.is_set():
                     life.ready(rpc=server.address, admin=admin.address)
