@@ -32,7 +32,7 @@ class ControllerConfig(ServiceConfig):
         parse=rpc_address,
     )
     api: str = setting("127.0.0.1:8091", help="gRPC addresses of the api service", parse=rpc_target)
-    pods: str = setting("127.0.0.1:9092", help="gRPC address of the pod host", parse=rpc_target)
+    pods: str = setting("127.0.0.1:8085", help="gRPC address of the pod host", parse=rpc_target)
     name: str = setting(
         "controller",
         help="this controller's name, the same after a restart: pods that carry it are its own",
