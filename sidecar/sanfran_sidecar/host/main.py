@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import os
+import resource
 
 from sanfran_common.config import parse_config
 from sanfran_common.lifecycle import Lifecycle, OwnedTasks, run_service
 from sanfran_common.rpc.server import RpcServer
 from sanfran_common.telemetry.admin import AdminServer
+from sanfran_common.telemetry.logs import get_logger
 
 from sanfran_sidecar.host.pods import HostedPods
 from sanfran_sidecar.host.service import PodHost
 from sanfran_sidecar.parts import open_parts
 from sanfran_sidecar.settings import PodHostConfig
+
+log = get_logger("host")
+
+FILES = 256
+"""Open files apart from those of pods: connections, bundles being unpacked, logs."""
+FILES_PER_POD = 16
+"""Control socket, pidfd, two pipes, listener, and a connection of each controller."""
 
 
 def main() -> None:
@@ -26,8 +35,21 @@ def main() -> None:
     run_service(lambda life: serve(config, life), config, "pod-host")
 
 
+def allow_files(pods: int) -> None:
+    """Raises the limit on open files, where that is allowed, to what so many pods need."""
+    wanted = FILES + pods * FILES_PER_POD
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < wanted:
+        log.warning("few open files allowed", allowed=allowed, wanted=wanted)
+
+
 async def serve(config: PodHostConfig, life: Lifecycle) -> None:
     """Serves until told to stop."""
+    allow_files(config.max_pods)
     starts_at_once = config.starts_at_once or os.cpu_count() or 1
     async with (
         AdminServer(config.admin, life) as admin,

@@ -34,7 +34,7 @@ class Hosted:
 
     name: str
     controller: str
-    pod: Pod | None = None
+    pod: Pod
     address: str = ""
     ready: bool = False
     served: asyncio.Future[None] = field(default_factory=lambda: _future())
@@ -98,7 +98,9 @@ class HostedPods:
                 raise Stopping("the host stops")
             if len(self._pods) >= self._max_pods:
                 raise HostFull(f"the host has its {self._max_pods} pods")
-            hosted = self._pods[name] = Hosted(name, controller)
+            pod = self._parts.make_pod(name, lambda phase: self._on_phase(made, phase))
+            made = hosted = self._pods[name] = Hosted(name, controller, pod)
+            self._ending.add(made.ended)
             PODS.set(len(self._pods))
             self._tasks.spawn(self._host(hosted), name=f"pod {name}")
         elif hosted.controller != controller:
@@ -110,8 +112,7 @@ class HostedPods:
         """Kills the pod; returns when nothing is left of it. One that is not there is fine."""
         hosted = self._pods.get(name)
         if hosted is not None:
-            if hosted.pod is not None:
-                hosted.pod.end("deleted")
+            hosted.pod.end("deleted")
             await asyncio.shield(hosted.ended)
 
     async def watch(self) -> AsyncGenerator[pb.PodEvent, None]:
@@ -136,7 +137,7 @@ class HostedPods:
     async def stop(self, grace: float) -> None:
         """Takes no more pods, lets running requests end for `grace` seconds, ends all pods."""
         self._stopping = True
-        pods = [hosted.pod for hosted in self._pods.values() if hosted.pod is not None]
+        pods = [hosted.pod for hosted in self._pods.values()]
         async with asyncio.TaskGroup() as group:
             for pod in pods:
                 group.create_task(pod.quiesce(grace), name=f"quiesce {pod.name}")
@@ -147,8 +148,7 @@ class HostedPods:
 
     async def _host(self, hosted: Hosted) -> None:
         """One pod's life, its service around it."""
-        self._ending.add(hosted.ended)
-        hosted.pod = pod = self._parts.make_pod(hosted.name, self._on_phase(hosted))
+        pod = hosted.pod
         address = "127.0.0.1:0" if self._over_tcp else f"unix:{self._parts.run.new_socket()}"
         try:
             async with RpcServer([Sidecar(pod)], address, secret=self._secret) as server:
@@ -164,21 +164,19 @@ class HostedPods:
                 hosted.served.exception()  # seen: the caller may be gone
         finally:
             pod.end("the host stops")
+            hosted.served.cancel()  # no effect once it is done
             hosted.ended.set_result(None)
             self._ending.discard(hosted.ended)
 
-    def _on_phase(self, hosted: Hosted) -> Callable[[Phase], None]:
-        def on_phase(phase: Phase) -> None:
-            if phase is Phase.GONE:
-                if self._pods.get(hosted.name) is hosted:
-                    del self._pods[hosted.name]
-                    PODS.set(len(self._pods))
-                self._tell(lambda watcher: watcher.gone(hosted.name))
-            elif phase is Phase.GENERIC and not hosted.ready:
-                hosted.ready = True
-                self._tell(lambda watcher: watcher.put(hosted.message()))
-
-        return on_phase
+    def _on_phase(self, hosted: Hosted, phase: Phase) -> None:
+        if phase is Phase.GONE:
+            if self._pods.get(hosted.name) is hosted:
+                del self._pods[hosted.name]
+                PODS.set(len(self._pods))
+            self._tell(lambda watcher: watcher.gone(hosted.name))
+        elif phase is Phase.GENERIC and not hosted.ready:
+            hosted.ready = True
+            self._tell(lambda watcher: watcher.put(hosted.message()))
 
     def _tell(self, what: Callable[[_Watcher], None]) -> None:
         for watcher in self._watchers:
