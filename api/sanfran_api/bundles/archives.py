@@ -178,7 +178,7 @@ def gunzip(
     """
     most = limits.unpacked_bytes + limits.files * TAR_OVERHEAD
     copied = 0
-    with gzip.GzipFile(fileobj=source) as plain:
+    with gzip.GzipFile(fileobj=source, mode="rb") as plain:
         while part := plain.read(COPY_BYTES):
             check_wanted()
             copied += len(part)
