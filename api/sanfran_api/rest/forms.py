@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from sanfran_api.errors import ApiError, BadRequest, SlowUpload, TooLarge
 from sanfran_api.intake import Intake, Upload
@@ -62,51 +62,62 @@ async def received(
         ClientDisconnect: the client has left.
     """
     boundary = _boundary(request.headers.get("content-type", ""))
+    body = _Body(request)
     length = request.headers.get("content-length", "")
     if length.isascii() and length.isdigit() and int(length) > intake.limit + FORM_OVERHEAD:
         if "100-continue" not in request.headers.get("expect", "").lower():
-            await _linger(request)
+            await body.linger()
         raise TooLarge(f"file: larger than {intake.limit} bytes", field=FILE)
     async with intake.open() as upload:
         reader = _Reader(texts)
         try:
             parser = MultipartParser(boundary, reader.callbacks())  # type: ignore[arg-type]  # a TypedDict
-            chunks = request.stream().__aiter__()
-            while (chunk := await _next(chunks, intake.idle_timeout)) is not None:
-                parser.write(chunk)
+            while not body.ended:
+                parser.write(await body.next(intake.idle_timeout))
                 for part in reader.take_file():
                     await upload.write(part)
             await upload.flush()
             form = reader.form(upload)
         except FormParserError as error:
-            await _linger(request)
+            await body.linger()
             raise BadRequest(f"the form is not well-formed: {shorten(str(error))}") from error
         except SlowUpload:
             raise
         except ApiError:
-            await _linger(request)
+            await body.linger()
             raise
         yield form
 
 
-async def _next(chunks: AsyncIterator[bytes], idle: float) -> bytes | None:
-    try:
-        async with asyncio.timeout(idle):
-            return await anext(chunks, None)
-    except TimeoutError:
-        raise SlowUpload(f"the upload stood still for {idle:g} s") from None
+class _Body:
+    """The body of a request, part by part."""
 
+    def __init__(self, request: Request) -> None:
+        self._receive = request.receive
+        self.ended = False
 
-async def _linger(request: Request) -> None:
-    """Reads on for a while, into nowhere."""
-    try:
-        async with asyncio.timeout(LINGER_SECONDS):
-            while True:
-                message = await request.receive()
-                if message["type"] == "http.disconnect" or not message.get("more_body"):
-                    return
-    except TimeoutError:
-        pass
+    async def next(self, idle: float) -> bytes:
+        """The next part, waited for at most so many seconds."""
+        try:
+            async with asyncio.timeout(idle):
+                message = await self._receive()
+        except TimeoutError:
+            raise SlowUpload(f"the upload stood still for {idle:g} s") from None
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        self.ended = not message.get("more_body")
+        part: bytes = message.get("body", b"")
+        return part
+
+    async def linger(self) -> None:
+        """Reads on for a while, into nowhere."""
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                while not self.ended:
+                    message = await self._receive()
+                    self.ended = not message.get("more_body")
+        except TimeoutError:
+            pass
 
 
 def _boundary(content_type: str) -> bytes:

@@ -1,0 +1,370 @@
+"""REST over a real socket: answers, errors, limits, and who may ask."""
+
+import asyncio
+import io
+import json
+import zipfile
+from typing import Any
+
+import httpx
+import pytest
+from sanfran_api.rest import app as rest_app
+from sanfran_api.rest import forms
+
+CODE = b"module.exports = (req, res) => res.send('hi')"
+
+
+def error_of(answer: httpx.Response, status: int) -> dict[str, str]:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/json"
+    error: dict[str, str] = answer.json()["error"]
+    assert set(error) - {"field"} == {"code", "message", "request_id"}
+    assert error["request_id"] == answer.headers["x-request-id"]
+    return error
+
+
+async def names(api: Any) -> list[str]:
+    return [one["name"] for one in (await api.http.get("functions")).json()["functions"]]
+
+
+async def test_a_function_goes_through_its_life(api: Any) -> None:
+    made = await api.create("hello", CODE, timeout=5, env={"A": "b"})
+    assert made.status_code == 201
+    assert made.headers["location"] == "/api/v1/functions/hello"
+    function = made.json()
+    assert function.pop("applied") is True
+    assert function["settings"] == {
+        "env": {"A": "b"},
+        "timeout": 5.0,
+        "concurrency": 100,
+        "min_scale": 0,
+        "max_scale": 0,
+        "idle_timeout": 0.0,
+    }
+    assert (function["version"], function["entry"]) == (1, "hello.js")
+    assert function["url"] == "http://127.0.0.1:8080/fn/hello"
+    shown = (await api.http.get("functions/hello")).json()
+    assert shown == function
+    assert "status" not in shown, "no controller answers"
+    assert (await api.http.get("functions")).json() == {"functions": [function], "next_after": ""}
+
+    changed = (await api.update("hello", b"2", {"timeout": 7, "env": {"C": "d"}})).json()
+    assert (changed["version"], changed["settings"]["timeout"]) == (2, 7)
+    assert changed["settings"]["env"] == {"C": "d"}
+    assert changed["digest"] != function["digest"]
+    kept = (await api.update("hello", None, {"timeout": None})).json()
+    assert (kept["version"], kept["digest"]) == (3, changed["digest"])
+    assert (kept["settings"]["timeout"], kept["settings"]["env"]) == (60, {"C": "d"})
+
+    gone = await api.http.delete("functions/hello")
+    assert (gone.status_code, gone.content, gone.headers["sanfran-applied"]) == (204, b"", "true")
+    error_of(await api.http.get("functions/hello"), 404)
+    assert (await api.create("hello", CODE)).json()["version"] == 4
+
+
+async def test_a_folder_comes_as_an_archive(api: Any) -> None:
+    into = io.BytesIO()
+    with zipfile.ZipFile(into, "w") as archive:
+        archive.writestr("repo/package.json", '{"main": "src/app.js"}')
+        archive.writestr("repo/src/app.js", CODE)
+    files = {"file": ("repo.zip", into.getvalue())}
+    made = await api.http.post("functions", data={"name": "folder"}, files=files)
+    assert made.json()["entry"] == "src/app.js"
+
+
+async def test_everything_wrong_is_told_and_nothing_is_stored(api: Any) -> None:
+    async def post(status: int, says: str, field: str = "", **parts: Any) -> None:
+        given = {"name": (None, "a"), "file": ("a.js", CODE), **parts}
+        files = [(key, part) for key, part in given.items() if part is not None]
+        error = error_of(await api.http.post("functions", files=files), status)
+        assert says in error["message"]
+        assert error.get("field", "") == field
+
+    await post(400, "name: 'Bad' is no function name", "name", name=(None, "Bad"))
+    await post(400, "name: is missing", "name", name=None)
+    await post(400, "file: missing", "file", file=None)
+    await post(400, "'a.py' is neither a module", "file", file=("a.py", b""))
+    await post(400, "not a readable zip", "file", file=("a.zip", b"PK"))
+    await post(400, "file: sent as text", "file", file=(None, "x"))
+    await post(400, "settings: not JSON", "settings", settings=(None, "{"))
+    await post(400, "settings: not a JSON object", "settings", settings=(None, "[]"))
+    await post(400, "settings.x: unknown", "settings.x", settings=(None, '{"x": 1}'))
+    await post(400, "settings: not UTF-8", "settings", settings=(None, b"\xff"))
+    await post(400, "'extra': unknown field", extra=(None, "1"))
+    await post(
+        413, "settings: larger than", "settings", settings=(None, " " * (forms.MAX_TEXT_BYTES + 1))
+    )
+    twice = [("name", (None, "a")), ("name", (None, "b")), ("file", ("a.js", CODE))]
+    assert "sent twice" in error_of(await api.http.post("functions", files=twice), 400)["message"]
+    two = [("name", (None, "a")), ("file", ("a.js", CODE)), ("file", ("b.js", CODE))]
+    assert "sent twice" in error_of(await api.http.post("functions", files=two), 400)["message"]
+    assert await names(api) == []
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("", b""),
+        ("application/json", b"{}"),
+        ("multipart/form-data", b""),
+        ("multipart/form-data; boundary=b", b""),
+        ("multipart/form-data; boundary=b", b"nonsense"),
+        ("multipart/form-data; boundary=b", b"--b\r\n"),
+        (
+            "multipart/form-data; boundary=b",
+            b"--b\r\nContent-Disposition: form-data\r\n\r\nx\r\n--b--",
+        ),
+        (
+            "multipart/form-data; boundary=b",
+            b'--b\r\nContent-Disposition: form-data; name="name"\r\n\r\na',
+        ),
+        ("multipart/form-data; boundary=" + "b" * 5000, b""),
+    ],
+)
+async def test_a_body_that_is_no_whole_form_is_refused(
+    api: Any, content_type: str, body: bytes
+) -> None:
+    headers = {"content-type": content_type} if content_type else {}
+    error_of(await api.http.post("functions", content=body, headers=headers), 400)
+    assert await names(api) == []
+
+
+async def test_errors_of_routing_look_the_same(api: Any) -> None:
+    assert error_of(await api.http.get("nothing"), 404)["code"] == "not_found"
+    wrong = await api.http.patch("functions")
+    assert error_of(wrong, 405)["code"] == "method_not_allowed"
+    assert "GET" in wrong.headers["allow"] or "POST" in wrong.headers["allow"]
+    for query in ("limit=0", "limit=1001", "limit=x"):
+        error = error_of(await api.http.get(f"functions?{query}"), 400)
+        assert error["field"] == "limit"
+    for path in ("functions/none", "functions/No%2fne", "functions/%00", "functions/none/logs"):
+        error_of(await api.http.get(path), 404)
+    for call in (api.http.delete("functions/none"), api.update("none", CODE)):
+        error_of(await call, 404)
+    await api.create("a", CODE)
+    assert error_of(await api.create("a", CODE), 409)["code"] == "already_exists"
+    empty = await api.http.put("functions/a", files=[("settings", (None, "{}"))])
+    assert empty.json()["version"] == 2, "settings were given, though none"
+    nothing = await api.http.put(
+        "functions/a",
+        content=b"--b--\r\n",
+        headers={"content-type": "multipart/form-data; boundary=b"},
+    )
+    assert "nothing to change" in error_of(nothing, 400)["message"]
+    # What a browser sends for a file field that was left empty.
+    empty_field = (
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename=""\r\n\r\n\r\n--b--'
+    )
+    nothing = await api.http.put(
+        "functions/a",
+        content=empty_field,
+        headers={"content-type": "multipart/form-data; boundary=b"},
+    )
+    assert "nothing to change" in error_of(nothing, 400)["message"]
+
+
+async def test_a_failure_in_here_is_a_json_500(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    await api.create("a", CODE)
+    monkeypatch.setattr(rest_app.models, "fields_of", fail)
+    error = error_of(await api.http.get("functions/a"), 500)
+    assert error["code"] == "internal"
+    assert "Zero" not in error["message"]
+
+
+async def test_two_creates_of_one_name_at_once_make_one_function(api: Any) -> None:
+    answers = await asyncio.gather(*(api.create("a", b"%d" % n) for n in range(8)))
+    assert sorted(answer.status_code for answer in answers) == [201] + [409] * 7
+    made = next(answer.json() for answer in answers if answer.status_code == 201)
+    assert (await api.http.get("functions/a")).json()["digest"] == made["digest"]
+
+
+async def test_two_updates_at_once_make_two_versions_and_keep_both_settings(api: Any) -> None:
+    await api.create("a", CODE)
+    answers = await asyncio.gather(
+        api.update("a", None, {"timeout": 5}), api.update("a", None, {"concurrency": 7})
+    )
+    assert sorted(answer.json()["version"] for answer in answers) == [2, 3]
+    settings = (await api.http.get("functions/a")).json()["settings"]
+    assert (settings["timeout"], settings["concurrency"]) == (5, 7)
+
+
+async def test_pages_follow_one_another(api: Any) -> None:
+    for name in "abcde":
+        await api.create(name)
+    first = (await api.http.get("functions?limit=2")).json()
+    assert ([one["name"] for one in first["functions"]], first["next_after"]) == (["a", "b"], "b")
+    rest = (await api.http.get("functions?limit=200&after=b")).json()
+    assert ([one["name"] for one in rest["functions"]], rest["next_after"]) == (["c", "d", "e"], "")
+
+
+async def test_uploads_over_a_limit_get_413(run_api: Any) -> None:
+    async with run_api(max_upload_bytes=200_000, max_unpacked_bytes=300_000, max_files=3) as api:
+        for size in (200_001, 3_000_000):
+            error = error_of(await api.create("a", bytes(size)), 413)
+            assert error["message"] == "file: larger than 200000 bytes"
+
+        async def endless() -> Any:
+            yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.js"\r\n\r\n'
+            for _ in range(50):
+                yield bytes(100_000)
+
+        headers = {"content-type": "multipart/form-data; boundary=b"}
+        error_of(await api.http.post("functions", content=endless(), headers=headers), 413)
+        for files in (
+            {"index.js": bytes(300_001)},
+            dict.fromkeys(("index.js", "1", "2", "3"), b""),
+        ):
+            into = io.BytesIO()
+            with zipfile.ZipFile(into, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, content in files.items():
+                    archive.writestr(name, content)
+            parts = {"file": ("a.zip", into.getvalue())}
+            error_of(await api.http.post("functions", data={"name": "a"}, files=parts), 413)
+        assert await names(api) == []
+        assert (await api.create("a", bytes(199_000))).status_code == 201
+
+
+HEAD = (
+    "POST /api/v1/functions HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5000\r\n"
+    "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
+    '--b\r\nContent-Disposition: form-data; name="name"\r\n\r\ngone\r\n'
+    '--b\r\nContent-Disposition: form-data; name="file"; filename="a.js"\r\n\r\nmodule'
+)
+
+
+async def begun_upload(api: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, _, port = api.life.addresses["http"].rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(HEAD.format(host=api.life.addresses["http"]).encode())
+    await writer.drain()
+    return reader, writer
+
+
+async def test_a_client_that_leaves_in_the_middle_stores_nothing(run_api: Any) -> None:
+    async with run_api(max_uploads=1) as api:
+        _, writer = await begun_upload(api)
+        async with asyncio.timeout(5):
+            while error_code(await api.create("other")) != "busy":  # until it has its place
+                await api.http.delete("functions/other")
+        writer.close()
+        await writer.wait_closed()
+        async with asyncio.timeout(5):
+            while (await api.create("after")).status_code != 201:
+                pass
+        assert await names(api) in (["after"], ["after", "other"])
+
+
+def error_code(answer: httpx.Response) -> str:
+    if answer.status_code == 503:
+        assert answer.headers["retry-after"] == "1"
+    return str(answer.json().get("error", {}).get("code", ""))
+
+
+async def test_an_upload_that_stands_still_is_ended(run_api: Any) -> None:
+    async with run_api(upload_idle_timeout=0.2) as api:
+        reader, writer = await begun_upload(api)
+        async with asyncio.timeout(5):
+            head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 408 ")
+        writer.close()
+        await writer.wait_closed()
+        assert await names(api) == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ({"host": "evil.example"}, "forbidden_host"),
+        ({"host": "127.0.0.1.evil.example:8081"}, "forbidden_host"),
+        ({"host": "localhost.evil.example"}, "forbidden_host"),
+        ({"host": ""}, "forbidden_host"),
+        ({"host": "["}, "forbidden_host"),
+        ({"origin": "https://evil.example"}, "forbidden_origin"),
+        ({"origin": "null"}, "forbidden_origin"),
+        ({"origin": "http://127.0.0.1:1"}, "forbidden_origin"),
+        ({"origin": "chrome-extension://abc"}, "forbidden_origin"),
+    ],
+)
+async def test_a_web_page_elsewhere_cannot_use_the_service(
+    api: Any, headers: dict[str, str], code: str
+) -> None:
+    for call in (
+        api.http.get("functions", headers=headers),
+        api.http.post("functions", headers=headers, files={"file": ("a.js", CODE)}),
+    ):
+        assert error_of(await call, 403)["code"] == code
+
+
+async def test_own_names_and_the_own_origin_may(run_api: Any) -> None:
+    async with run_api(allowed_hosts="api.example, other") as api:
+        at = api.life.addresses["http"]
+        for host in (
+            "localhost",
+            "LOCALHOST:99",
+            "[::1]:80",
+            "10.0.0.1",
+            "a.localhost",
+            "API.example:1",
+        ):
+            answer = await api.http.get("functions", headers={"host": host})
+            assert answer.status_code == 200, host
+        own = {"origin": f"http://{at}"}
+        assert (await api.http.get("functions", headers=own)).status_code == 200
+
+
+async def test_a_request_id_is_kept_when_it_is_one(api: Any) -> None:
+    kept = await api.http.get("functions", headers={"x-request-id": "abc-1"})
+    assert kept.headers["x-request-id"] == "abc-1"
+    for bad in ("x" * 129, "a b", "\u00e9".encode()):
+        made = await api.http.get("functions", headers={"x-request-id": bad})
+        assert len(made.headers["x-request-id"]) == 32
+
+
+async def test_the_service_tells_about_itself(api: Any) -> None:
+    for path in ("", "/"):
+        shown = (await api.http.get(str(api.http.base_url).rstrip("/") + path)).json()
+        assert shown["public_url"] == "http://127.0.0.1:8080"
+        assert shown["limits"]["max_upload_bytes"] == 100 * 1024 * 1024
+
+
+async def test_openapi_is_3_1_and_names_every_operation(api: Any) -> None:
+    spec = (await api.http.get("openapi.json")).json()
+    assert spec["openapi"].startswith("3.1")
+    operations = {
+        operation["operationId"]: operation
+        for path in spec["paths"].values()
+        for operation in path.values()
+    }
+    assert set(operations) == {
+        "getService",
+        "createFunction",
+        "listFunctions",
+        "getFunction",
+        "updateFunction",
+        "deleteFunction",
+        "getLogs",
+    }
+    for operation in operations.values():
+        errors = {status for status in operation["responses"] if status >= "400"}
+        for status in errors - {"422"}:
+            schema = operation["responses"][status]["content"]["application/json"]["schema"]
+            assert schema == {"$ref": "#/components/schemas/Error"}
+    assert "LogLine" in spec["components"]["schemas"]
+    referenced = set(json.dumps(spec).split('"#/components/schemas/')[1:])
+    used = {reference.partition('"')[0] for reference in referenced}
+    assert used <= set(spec["components"]["schemas"])
+    assert "422" not in json.dumps(spec["paths"])
+
+
+@pytest.mark.skipif(not rest_app.STATIC.is_dir(), reason="Swagger UI's files were not built")
+async def test_the_docs_need_no_internet(api: Any) -> None:
+    page = (await api.http.get("docs")).text
+    assert "http://" not in page
+    assert "https://" not in page
+    for name in ("swagger-ui.css", "swagger-ui-bundle.js"):
+        assert name in page
+        assert (await api.http.get(f"static/{name}")).status_code == 200
+    error_of(await api.http.get("static/nothing.js"), 404)
