@@ -3,6 +3,8 @@
 import asyncio
 import io
 import json
+import random
+import tarfile
 import zipfile
 from typing import Any
 
@@ -70,6 +72,27 @@ async def test_a_folder_comes_as_an_archive(api: Any) -> None:
     files = {"file": ("repo.zip", into.getvalue())}
     made = await api.http.post("functions", data={"name": "folder"}, files=files)
     assert made.json()["entry"] == "src/app.js"
+
+
+@pytest.mark.parametrize("size", [10, 3_000_000])
+@pytest.mark.parametrize(
+    ("name", "mode"), [("a.tgz", "w:gz"), ("a.tar.gz", "w:gz"), ("a.tar", "w")]
+)
+async def test_an_archive_is_read_from_memory_and_from_disk(
+    api: Any, name: str, mode: str, size: int
+) -> None:
+    into = io.BytesIO()
+    with tarfile.open(fileobj=into, mode=mode) as archive:  # type: ignore[call-overload]
+        for path, content in (("index.js", CODE), ("data", random.randbytes(size))):
+            info = tarfile.TarInfo(path)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    files = {"file": (name, into.getvalue())}
+    made = await api.http.post("functions", data={"name": "a"}, files=files)
+    assert made.status_code == 201, made.text
+    bundle = await api.bundle(made.json()["digest"])
+    with tarfile.open(fileobj=io.BytesIO(bundle)) as archive:
+        assert archive.getnames() == ["data", "index.js"]
 
 
 async def test_everything_wrong_is_told_and_nothing_is_stored(api: Any) -> None:
