@@ -22,6 +22,7 @@ from grpclib.config import Configuration
 from grpclib.const import Cardinality
 from grpclib.exceptions import ProtocolError, StreamTerminatedError
 from grpclib.metadata import Deadline
+from h2.exceptions import StreamClosedError
 from sanfran_proto.grpc.health import v1 as health
 
 from sanfran_common.config import split_host_port
@@ -158,6 +159,9 @@ class RpcClient:
         except GRPCError:
             self._balancer.succeeded(address)  # it answers; what it says is for the caller
             raise
+        except StreamClosedError as error:
+            # The server ended the call while we still sent; grpclib does not look for its status.
+            raise GRPCError(Status.ABORTED, f"{address}: ended the call early") from error
         except TimeoutError as error:  # an OSError too, so before those
             raise GRPCError(Status.DEADLINE_EXCEEDED, f"{address}: no answer in time") from error
         except BROKEN as error:
