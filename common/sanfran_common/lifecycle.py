@@ -8,6 +8,7 @@ signal exits at once.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import socket
@@ -24,6 +25,7 @@ from sanfran_common.telemetry.logs import configure_logs, get_logger
 T = TypeVar("T")
 log = get_logger("lifecycle")
 
+PR_SET_DUMPABLE = 4
 EXIT_FORCED = 130
 """Exit code after a second signal, as a shell gives for a process that Ctrl-C ended."""
 
@@ -126,7 +128,10 @@ class OwnedTasks:
             await work
             raise LoopEnded(f"{self._owner}: {name} ended while it was needed")
 
-        return self.spawn(guarded(), name=name)
+        task = self.spawn(guarded(), name=name)
+        # Cancelled before its first step, it never awaits its work, which would warn of that.
+        task.add_done_callback(lambda _: work.close())
+        return task
 
 
 def run_service(
@@ -142,6 +147,7 @@ def run_service(
         SystemExit: with code 1 when `main` raised (the error is logged), 130 after a second signal.
     """
     configure_logs(config.log_format, config.log_level, service=name)
+    hide_memory()
 
     async def supervise() -> None:
         life = Lifecycle()
@@ -178,6 +184,16 @@ def _on_stdin(loop: asyncio.AbstractEventLoop, life: Lifecycle) -> None:
     if not os.read(0, 65536):
         loop.remove_reader(0)
         life.request_stop("standard input ended")
+
+
+def hide_memory() -> None:
+    """Keeps environment and memory of this process from others of the same user (Linux).
+
+    On one machine function code runs as the engine's own user, and would find the per-run secret in
+    `/proc/<pid>/environ`. See prctl(2), PR_SET_DUMPABLE; root can still look.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def describe(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """A service's life, in real processes: readiness, signals, the parent's end, failures."""
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -62,6 +63,21 @@ def test_a_service_tells_its_parent_and_stops_in_order(
         assert notify.recv(4096) == b"STOPPING=1"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_no_other_process_of_the_user_can_read_a_services_secret(
+    tmp_path: Path, notify: socket.socket
+) -> None:
+    with notify, start("stdin", notify=tmp_path / "notify") as service:
+        notify.recv(4096)
+        # Owned by root now: what the kernel does to processes that are not to be looked into.
+        assert Path(f"/proc/{service.pid}/environ").stat().st_uid == 0
+        read = "import os, sys; os.setuid(65534); open(f'/proc/{sys.argv[1]}/environ').read()"
+        if os.getuid() == 0:
+            done = subprocess.run([sys.executable, "-c", read, str(service.pid)], check=False)
+            assert done.returncode != 0
+        service.communicate(timeout=20)
+
+
 def test_a_second_signal_exits_at_once(tmp_path: Path, notify: socket.socket) -> None:
     with notify, start("hang", notify=tmp_path / "notify") as service:
         notify.recv(4096)
@@ -103,6 +119,14 @@ async def test_a_loop_that_ends_early_brings_its_owner_down() -> None:
 
     with pytest.raises(LoopEnded, match="demo: watch ended"):
         await own()
+
+
+async def test_a_loop_that_never_began_is_no_complaint() -> None:
+    async def forever() -> None:
+        await asyncio.Event().wait()
+
+    async with OwnedTasks("demo") as tasks:
+        tasks.loop(forever(), name="work")
 
 
 async def test_leaving_the_owner_cancels_its_tasks_and_waits_for_them() -> None:
