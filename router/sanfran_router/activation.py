@@ -14,14 +14,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from time import monotonic
 from typing import Any
 
-from sanfran_common.telemetry.logs import get_logger
-
 from sanfran_router import errors
 from sanfran_router.errors import Problem, Refusal
 from sanfran_router.table import Function, RouteFacts, Table, Waiter
 from sanfran_router.traffic import COLD_BOUNDS
-
-log = get_logger("activation")
 
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 1.0
@@ -151,7 +147,6 @@ class Activator:
             problem = refusal.problem
             traffic.activation_failures += 1
             if problem is errors.NOT_FOUND or not function.endpoints:
-                log.info("not activated", function=function.name, code=problem.code)
                 self._refuse_all(function, problem)
             return  # with pods at work the waiters go on waiting for one of them
         if not warm:

@@ -23,7 +23,7 @@ from sanfran_router.framing import (
     check_lines,
     head_end,
 )
-from sanfran_router.landing import landing
+from sanfran_router.landing import LANDING, Landing
 from sanfran_router.request import (
     CHUNKED,
     TRAILERS_DROPPED,
@@ -185,10 +185,6 @@ class ClientConnection(Timed, asyncio.Protocol):
         """`Exchange.on_timeout` is called then."""
         self.plane.wheel.set(self, deadline)
 
-    def write(self, data: bytes) -> None:
-        """Bytes for the client."""
-        self.transport.write(data)
-
     def hold_body(self, hold: bool) -> None:
         """Nothing more of the body is wanted before the pod has taken the request."""
         self._pause(_HELD, hold)
@@ -227,7 +223,7 @@ class ClientConnection(Timed, asyncio.Protocol):
         else:
             self._close(linger=self._body is not None)
 
-    def answer(self, problem: Problem, request: Request, *, complete: bool) -> None:
+    def answer(self, problem: Problem | Landing, request: Request, *, complete: bool) -> None:
         """The router's own answer to the request at work.
 
         Args:
@@ -271,8 +267,8 @@ class ClientConnection(Timed, asyncio.Protocol):
 
     def _process(self, data: bytes) -> None:
         """Reads heads, as long as their requests are answered at once."""
-        searched = len(self._buffer)
-        self._buffer = self._buffer + data if searched else data
+        searched = len(self._buffer) if data else 0  # without news, the buffer is new to us
+        self._buffer = self._buffer + data if searched else data or self._buffer
         if self._processing:
             return
         self._processing = True
@@ -363,19 +359,10 @@ class ClientConnection(Timed, asyncio.Protocol):
         """What is no function's: the root says what this is, all else is not there."""
         traffic = self.plane.unrouted
         traffic.requests += 1
-        path = request.target.partition(b"?")[0]
-        if path == b"/" and request.method in (b"GET", b"HEAD") and not request.length:
-            traffic.by_class[2] += 1
-            keep = request.keep_alive and not self.plane.stopping
-            line = (KEEP_ALIVE if request.http10 else b"") if keep else CLOSE
-            self.transport.write(landing(line, head_only=request.is_head))
-            if keep:
-                self.next_request(monotonic())
-            else:
-                self._close()
-            return
-        traffic.by_class[4] += 1
-        self.answer(errors.NOT_FOUND, request, complete=not request.length)
+        root = request.target.partition(b"?")[0] == b"/" and request.method in (b"GET", b"HEAD")
+        answer = LANDING if root else errors.NOT_FOUND
+        traffic.by_class[answer.status // 100] += 1
+        self.answer(answer, request, complete=not request.length)
 
     def _refuse(self, problem: Problem) -> None:
         """Answers a head that cannot be read, and closes."""

@@ -48,6 +48,17 @@ def route_facts(route: pb.Route) -> RouteFacts:
     )
 
 
+def _refusal(request: pb.ActivateFunctionRequest, error: GRPCError) -> Refusal:
+    if error.status is Status.NOT_FOUND:
+        return Refusal(errors.NOT_FOUND)
+    if error.status is Status.FAILED_PRECONDITION:
+        return Refusal(errors.LOAD_FAILED)
+    # That a busy function cannot have one more pod is no trouble: its requests wait for a place.
+    say = log.debug if request.saturated else log.warning
+    say("not activated", function=request.name, status=error.status.name, error=error.message)
+    return Refusal(errors.NO_CAPACITY)
+
+
 class ControllerLink:
     """Follows every controller.
 
@@ -82,22 +93,12 @@ class ControllerLink:
             except GRPCError as error:
                 if error.status is Status.UNAVAILABLE and left and monotonic() < deadline:
                     continue
-                raise self._refusal(name, error) from error
+                raise _refusal(request, error) from error
             if route.name == name:
                 return route_facts(route)
             log.error("answer for another function", asked=name, answered=route.name)
             break
         raise Refusal(errors.NO_CAPACITY)
-
-    def _refusal(self, name: str, error: GRPCError) -> Refusal:
-        if error.status is Status.NOT_FOUND:
-            return Refusal(errors.NOT_FOUND)
-        if error.status is Status.FAILED_PRECONDITION:
-            return Refusal(errors.LOAD_FAILED)
-        log.warning(
-            "activation failed", function=name, status=error.status.name, error=error.message
-        )
-        return Refusal(errors.NO_CAPACITY)
 
     async def watch(self, tasks: OwnedTasks, activator: Activator) -> None:
         """Follows the routes of every controller, as addresses come and go. Does not end."""

@@ -18,36 +18,21 @@ from typing import TYPE_CHECKING, Final
 
 from sanfran_router import errors
 from sanfran_router.errors import Problem
+from sanfran_router.fence import FENCE_WAIT, FenceWait
 from sanfran_router.request import Request
 from sanfran_router.response import UNTIL_CLOSE, ResponseHead
 from sanfran_router.table import Endpoint, Function
 from sanfran_router.traffic import LATENCY_BOUNDS, Traffic
-from sanfran_router.wheel import Timed
 
 if TYPE_CHECKING:
     from sanfran_router.client import ClientConnection
     from sanfran_router.plane import DataPlane
     from sanfran_router.upstream import UpstreamConnection
 
-FENCE_WAIT = 1.0
-"""Seconds until a body is sent on without `100 Continue`; RFC 9110, section 10.1.1, wants a limit."""
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+EXPECT_LINE: Final = b"Expect: 100-continue\r\n"
 CLOSE: Final = b"Connection: close\r\n"
 KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
-EXPECT_LINE = b"Expect: 100-continue\r\n"
-
-
-class FenceWait(Timed):
-    """Ends a body's wait for `100 Continue`."""
-
-    __slots__ = ("_exchange",)
-
-    def __init__(self, exchange: Exchange) -> None:
-        super().__init__()
-        self._exchange = exchange
-
-    def on_deadline(self) -> None:
-        self._exchange.on_taken()
 
 
 class Exchange:
@@ -227,9 +212,9 @@ class Exchange:
         if answer.status == 100:
             self.on_taken()
             if self.request.expects_continue:
-                self.client.write(CONTINUE)
+                self.client.transport.write(CONTINUE)
         elif not self.request.http10:
-            self.client.write(answer.head + b"\r\n")
+            self.client.transport.write(answer.head + b"\r\n")
 
     def on_taken(self) -> None:
         """The pod runs the request: its body need not be kept beyond the bound any more."""
@@ -290,7 +275,7 @@ class Exchange:
         line = (KEEP_ALIVE if request.http10 else b"") if self.keep else CLOSE
         if self._fence_wait is not None:
             self.on_taken()
-        client.write(b"%b%b\r\n%b" % (answer.head, line, body))
+        client.transport.write(b"%b%b\r\n%b" % (answer.head, line, body))
 
     def on_whole_answer(self, status: int, answer: bytes, now: float) -> None:
         """A usual answer, all at once: `on_answer` and `finish` for the many.
@@ -327,13 +312,9 @@ class Exchange:
         self.answering = self.until_close = True
         self.status = 101
         self.client.tunnel()
-        self.client.write(
+        self.client.transport.write(
             b"%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n%b" % (answer.head, answer.switch, data)
         )
-
-    def write(self, data: bytes) -> None:
-        """Bytes of the answer's body."""
-        self.client.write(data)
 
     def finish(self) -> None:
         """The answer is complete; its connection has left already."""
@@ -343,14 +324,6 @@ class Exchange:
         self.client.on_finished(self)
 
     # Flow control.
-
-    def pause_client(self) -> None:
-        """The pod reads too slowly."""
-        self.client.pause_upload(True)
-
-    def resume_client(self) -> None:
-        """The pod has caught up."""
-        self.client.pause_upload(False)
 
     def pause_pod(self) -> None:
         """The client reads too slowly."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 _BODY = b"""<!doctype html><title>SanFran</title>
 <p>This is SanFran. Functions answer at <code>/fn/&lt;name&gt;</code>.</p>
 """
@@ -11,11 +13,15 @@ _HEAD = (
 )
 
 
-def landing(connection: bytes, *, head_only: bool) -> bytes:
-    """The answer.
+class Landing:
+    """An answer of the router's own, as a `Problem` is one."""
 
-    Args:
-        connection: a Connection header line, or nothing.
-        head_only: for HEAD requests.
-    """
-    return b"%b%b\r\n%b" % (_HEAD, connection, b"" if head_only else _BODY)
+    status = 200
+    close = False
+
+    def render(self, request_id: bytes, connection: bytes, *, head_only: bool = False) -> bytes:
+        """See `Problem.render`."""
+        return b"%b%b\r\n%b" % (_HEAD, connection, b"" if head_only else _BODY)
+
+
+LANDING: Final = Landing()

@@ -82,11 +82,11 @@ class UpstreamConnection(Timed, asyncio.Protocol):
 
     def pause_writing(self) -> None:
         if self.exchange is not None:
-            self.exchange.pause_client()
+            self.exchange.client.pause_upload(True)
 
     def resume_writing(self) -> None:
         if self.exchange is not None:
-            self.exchange.resume_client()
+            self.exchange.client.pause_upload(False)
 
     def pause(self) -> None:
         """The client reads too slowly."""
@@ -149,12 +149,12 @@ class UpstreamConnection(Timed, asyncio.Protocol):
             left = self._left
             if len(data) < left:
                 self._left = left - len(data)
-                exchange.write(data)
+                exchange.client.transport.write(data)
                 return
             if len(data) > left:  # more than it announced: no more of this connection
                 data = data[:left]
                 self._keep = False
-            exchange.write(data)
+            exchange.client.transport.write(data)
             self._complete(exchange)
         elif phase == CHUNKS:
             try:
@@ -163,7 +163,7 @@ class UpstreamConnection(Timed, asyncio.Protocol):
                 self.close()
                 exchange.on_bad_answer()
         else:
-            exchange.write(data)
+            exchange.client.transport.write(data)
 
     def _on_usual(self, exchange: Exchange, data: bytes, match: re.Match[bytes]) -> bool:
         """Handles a usual answer that came as a whole; False: it is not whole."""
@@ -247,7 +247,7 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         if exchange.request.http10:
             data = b"".join(pieces)
         if data:
-            exchange.write(data)
+            exchange.client.transport.write(data)
         if decoder.done:
             self._complete(exchange)
 

@@ -1,0 +1,489 @@
+"""HTTP through the router, over real sockets, against pods that say exactly what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+World = Any
+PodConnection = Any
+
+
+def code(answer: Any) -> str:
+    return str(json.loads(answer.body)["error"]["code"])
+
+
+async def test_a_request_reaches_the_pod_and_its_answer_the_client(world: World) -> None:
+    async def handler(pod: PodConnection) -> None:
+        assert await pod.body() == b"hello pod"
+        pod.send(
+            b"HTTP/1.1 201 Made It\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\nConnection: keep-alive\r\n"
+            b"Keep-Alive: timeout=5\r\nx-sanfran-note: secret\r\nContent-Length: 5\r\n\r\nhello"
+        )
+
+    pod = await world.serving(handler)
+    client = await world.client()
+    client.post(b"hello pod", "X-A: b", "X-Sanfran-Activation: forged", target="/fn/hello/x?y=1")
+    answer = await client.answer()
+    assert answer.head == (
+        b"HTTP/1.1 201 Made It\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\nContent-Length: 5\r\n\r\n"
+    )
+    assert answer.body == b"hello"
+    head = pod.heads[0]
+    assert head.startswith(b"POST /fn/hello/x?y=1 HTTP/1.1\r\nHost: test\r\nX-A: b\r\n")
+    assert b"X-Forwarded-For: 127.0.0.1\r\n" in head
+    assert head.lower().count(b"x-sanfran-activation") == 1
+    assert b"x-sanfran-activation: act-1\r\n" in head
+
+
+async def test_connections_are_kept_on_both_sides(world: World) -> None:
+    pod = await world.serving()
+    client = await world.client()
+    for _ in range(5):
+        client.get()
+        assert (await client.answer()).body == b"ok"
+    assert len(pod.connections) == 1
+
+
+async def test_pipelined_requests_are_answered_in_order(world: World) -> None:
+    async def handler(pod: PodConnection) -> None:
+        await pod.body()
+        target = pod.head.split(b" ")[1]
+        pod.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(target), target))
+
+    await world.serving(handler)
+    client = await world.client()
+    for number in range(50):
+        client.get(f"/fn/hello/{number}")
+        client.post(b"x" * number, target=f"/fn/hello/p{number}")
+        client.get(f"/nowhere/{number}")
+    for number in range(50):
+        assert (await client.answer()).body == b"/fn/hello/%d" % number
+        assert (await client.answer()).body == b"/fn/hello/p%d" % number
+        assert (await client.answer()).status == 404
+
+
+async def test_chunked_bodies_pass_both_ways(world: World) -> None:
+    async def handler(pod: PodConnection) -> None:
+        body = await pod.body()
+        pod.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n")
+        pod.send(b"%x;ext=1\r\n%b\r\n0\r\nX-Sum: 9\r\n\r\n" % (len(body), body))
+
+    await world.serving(handler)
+    client = await world.client()
+    for _ in range(2):
+        client.get("/fn/hello", "Transfer-Encoding: chunked", method="POST")
+        client.send(b"3;a=b\r\nabc\r\n")
+        await asyncio.sleep(0)
+        client.send(b"4\r\ndefg\r\n0\r\nX-T: 1\r\n\r\n")
+        assert (await client.answer()).body == b"abcdefg"
+
+
+async def test_answers_without_a_body_end_with_their_head(world: World) -> None:
+    async def handler(pod: PodConnection) -> None:
+        kind = pod.head.split(b" ")[1].rpartition(b"/")[2]
+        if kind == b"204":
+            pod.send(b"HTTP/1.1 204 No Content\r\n\r\n")
+        elif kind == b"304":
+            pod.send(b"HTTP/1.1 304 Not Modified\r\nContent-Length: 99\r\n\r\n")
+        elif pod.head.startswith(b"HEAD"):
+            pod.send(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n")
+        else:
+            pod.send(world.ok)
+
+    pod = await world.serving(handler)
+    client = await world.client()
+    client.get("/fn/hello/204")
+    assert (await client.answer()).status == 204
+    client.get("/fn/hello/304")
+    assert (await client.answer()).status == 304
+    client.get(method="HEAD")
+    assert (await client.answer(to_head=True)).header("content-length") == "99"
+    client.get()
+    assert (await client.answer()).body == b"ok"
+    assert len(pod.connections) == 1
+
+
+async def test_interim_answers_pass_and_expect_is_passed_on(world: World) -> None:
+    async def handler(pod: PodConnection) -> None:
+        assert pod.header("expect") == "100-continue"
+        pod.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
+        assert await pod.body() == b"abc"
+        pod.send(world.ok)
+
+    await world.serving(handler)
+    client = await world.client()
+    client.get("/fn/hello", "Content-Length: 3", "Expect: 100-continue", method="POST")
+    assert (await client.head()) == b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    assert (await client.head()) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    client.send(b"abc")
+    assert (await client.answer()).body == b"ok"
+
+
+async def test_http_1_0_clients_get_bodies_that_end_with_the_connection(world: World) -> None:
+    async def handler(pod: PodConnection) -> None:
+        pod.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+
+    await world.serving(handler)
+    client = await world.client()
+    client.send(b"GET /fn/hello HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+    raw = await client.closed()
+    assert raw == b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabc"
+
+
+async def test_http_1_0_clients_may_keep_their_connection(world: World) -> None:
+    await world.serving()
+    client = await world.client()
+    for _ in range(2):
+        client.send(b"GET /fn/hello HTTP/1.0\r\nHost: x\r\nConnection: keep-alive\r\n\r\n")
+        answer = await client.answer()
+        assert answer.header("connection") == "keep-alive"
+    client.send(b"GET /fn/hello HTTP/1.0\r\nHost: x\r\n\r\n")
+    assert (await client.answer()).header("connection") == "close"
+    assert await client.closed() == b""
+
+
+async def test_an_answer_that_ends_with_its_connection_ends_the_clients_too(world: World) -> None:
+    async def handler(pod: PodConnection) -> None:
+        pod.send(b"HTTP/1.1 200 OK\r\n\r\nall of it")
+        pod.writer.close()
+
+    await world.serving(handler)
+    client = await world.client()
+    client.get()
+    answer = await client.answer()
+    assert answer.header("connection") == "close"
+    assert answer.body == b"all of it"
+
+
+async def test_events_arrive_one_by_one(world: World) -> None:
+    go = asyncio.Event()
+
+    async def handler(pod: PodConnection) -> None:
+        pod.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n")
+        pod.send(b"Transfer-Encoding: chunked\r\n\r\n")
+        for number in range(3):
+            event = b"data: %d\n\n" % number
+            pod.send(b"%x\r\n%b\r\n" % (len(event), event))
+            await go.wait()
+            go.clear()
+        pod.send(b"0\r\n\r\n")
+
+    await world.serving(handler)
+    client = await world.client()
+    client.get()
+    await client.head()
+    for number in range(3):
+        assert await client.reader.readuntil(b"\n\n\r\n") == b"9\r\ndata: %d\n\n\r\n" % number
+        go.set()
+    assert await client.reader.readexactly(5) == b"0\r\n\r\n"
+
+
+async def test_an_upgrade_becomes_a_tunnel(world: World) -> None:
+    async def handler(pod: PodConnection) -> None:
+        assert pod.header("connection") == "Upgrade"
+        pod.send(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhi"
+        )
+        while data := await pod.reader.read(1000):
+            pod.send(data.upper())
+            if data == b"bye":
+                pod.writer.close()
+                return
+
+    await world.serving(handler)
+    client = await world.client()
+    client.get("/fn/hello", "Connection: Upgrade", "Upgrade: echo")
+    head = await client.head()
+    assert head.startswith(b"HTTP/1.1 101 ")
+    assert b"Connection: Upgrade\r\nUpgrade: echo\r\n" in head
+    assert await client.reader.readexactly(2) == b"hi"
+    client.send(b"\0\xffa")
+    assert await client.reader.readexactly(3) == b"\0\xffA"
+    client.send(b"bye")
+    assert await client.closed() == b"BYE"
+
+
+async def test_a_refused_upgrade_is_an_answer_like_any_other(world: World) -> None:
+    await world.serving()
+    client = await world.client()
+    for _ in range(2):
+        client.get("/fn/hello", "Connection: Upgrade", "Upgrade: echo")
+        assert (await client.answer()).body == b"ok"
+
+
+async def test_a_client_that_leaves_ends_the_pods_connection_at_once(world: World) -> None:
+    arrived = asyncio.Event()
+
+    async def handler(pod: PodConnection) -> None:
+        arrived.set()
+        await pod.reader.read()
+
+    pod = await world.serving(handler)
+    client = await world.client()
+    client.get()
+    await arrived.wait()
+    began = asyncio.get_running_loop().time()
+    client.close()
+    await pod.left.wait()
+    assert asyncio.get_running_loop().time() - began < 0.1
+    await world.seen(lambda: world.plane.table.functions["hello"].in_flight == 0)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+    ],
+)
+async def test_what_breaks_after_the_first_byte_is_broken_for_the_client(
+    world: World, start: bytes
+) -> None:
+    async def handler(pod: PodConnection) -> None:
+        pod.send(start)
+        await pod.writer.drain()
+        await asyncio.sleep(0.02)
+        pod.reset()
+
+    await world.serving(handler)
+    client = await world.client()
+    client.get()
+    with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+        await client.answer()
+
+
+async def test_a_body_that_should_end_with_its_connection_is_broken_by_a_reset(
+    world: World,
+) -> None:
+    async def handler(pod: PodConnection) -> None:
+        pod.send(b"HTTP/1.1 200 OK\r\n\r\nhalf")
+        await asyncio.Event().wait()
+
+    world_pod = await world.serving(handler)
+    client = await world.client()
+    client.get()
+    await client.head()
+    assert await client.reader.readexactly(4) == b"half"
+    world.controller.publish(world_pod, timeout_ms=1)
+    for each in world.plane.clients:
+        each.abort()
+    with pytest.raises(ConnectionResetError):
+        await client.closed()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"nonsense\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        b"HTTP/1.1 200 OK\r\nX-A: b\r\n folded\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX-A: " + b"b" * 70000,
+    ],
+)
+async def test_a_pods_invalid_answer_is_502(world: World, answer: bytes) -> None:
+    async def handler(pod: PodConnection) -> None:
+        pod.send(answer)
+
+    await world.serving(handler)
+    client = await world.client()
+    client.get()
+    got = await client.answer()
+    assert (got.status, code(got)) == (502, "pod_failed")
+    client.get("/")
+    assert (await client.answer()).status == 200
+
+
+async def test_bytes_beyond_an_answer_never_reach_a_client(world: World) -> None:
+    async def handler(pod: PodConnection) -> None:
+        pod.send(world.ok + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")
+
+    pod = await world.serving(handler)
+    client = await world.client()
+    for _ in range(3):
+        client.get()
+        assert (await client.answer()).body == b"ok"
+    assert len(pod.connections) == 3
+
+
+async def test_an_early_answer_to_an_unread_body_reaches_the_client(world: World) -> None:
+    async def handler(pod: PodConnection) -> None:
+        pod.send(b"HTTP/1.1 413 Too Much\r\nContent-Length: 2\r\n\r\nno")
+        await pod.reader.read()
+
+    await world.serving(handler)
+    client = await world.client()
+    client.get("/fn/hello", "Content-Length: 10000000", method="POST")
+    client.send(b"x" * 300000)
+    answer = await client.answer()
+    assert (answer.status, answer.body, answer.header("connection")) == (413, b"no", "close")
+    client.send(b"x" * 100000)
+    assert await client.closed() == b""
+
+
+async def test_what_is_no_function_is_answered_without_a_controller(world: World) -> None:
+    await world.serving()
+    client = await world.client()
+    for target in ("/fn/", "/fn", "/x", "/fn/%2e%2e/x", "*", "/fn/UP", "//fn/hello"):
+        client.get(target, "X-Request-Id: mine-1")
+        answer = await client.answer()
+        assert (answer.status, code(answer)) == (404, "not_found")
+        assert json.loads(answer.body)["error"]["request_id"] == "mine-1"
+    client.get("/")
+    assert b"SanFran" in (await client.answer()).body
+    client.get("/nope", method="HEAD")
+    assert (await client.answer(to_head=True)).status == 404
+    client.get("http://any.example/fn/hello")
+    assert (await client.answer()).body == b"ok"
+    assert world.controller.asked == []
+
+
+BROKEN = {
+    "a bare LF": b"GET /fn/hello HTTP/1.1\nHost: a\n\n",
+    "two lengths": b"POST /fn/hello HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "both framings": b"POST /fn/hello HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /fn/hello HTTP/1.1\r\nHost: b\r\n\r\n",
+    "a bad chunk": b"POST /fn/hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
+    "a chunk longer than its size": b"POST /fn/hello HTTP/1.1\r\nHost: a\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n0\r\n\r\n",
+    "a chunk that ends in LF": b"POST /fn/hello HTTP/1.1\r\nHost: a\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n1\na\n0\n\n",
+    "a folded header": b"GET /fn/hello HTTP/1.1\r\nHost: a\r\nX: y\r\n z\r\n\r\n",
+    "a blank before a colon": b"GET /fn/hello HTTP/1.1\r\nHost : a\r\n\r\n",
+    "a NUL": b"GET /fn/hello HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n",
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("raw", BROKEN.values(), ids=BROKEN.keys())
+async def test_a_broken_request_gets_400_and_nothing_is_forwarded(world: World, raw: bytes) -> None:
+    pod = await world.serving()
+    client = await world.client()
+    client.send(raw)
+    answer = await client.answer()
+    assert (answer.status, code(answer)) == (400, "bad_request")
+    assert answer.header("connection") == "close"
+    assert await client.closed() == b""
+    assert pod.heads == []
+
+
+async def test_a_body_that_goes_bad_later_ends_the_pods_request_unfinished(world: World) -> None:
+    pod = await world.serving()
+    client = await world.client()
+    client.get("/fn/hello", "Transfer-Encoding: chunked", method="POST")
+    client.send(b"3\r\nabc\r\n")
+    await world.seen(lambda: pod.heads)
+    client.send(b"zz\r\n")
+    assert (await client.answer()).status == 400
+    await pod.left.wait()
+
+
+async def test_limits_answer_as_the_table_says(world: World) -> None:
+    await world.serving(max_head_bytes=1000, max_headers=10, max_body_bytes=100, max_connections=3)
+    for lines, status, word in (
+        (["X-A: " + "b" * 1000], 431, "head_too_large"),
+        (["X-A: b"] * 10, 431, "head_too_large"),
+        (["Content-Length: 101"], 413, "too_large"),
+    ):
+        client = await world.client()
+        client.get("/fn/hello", *lines, method="POST")
+        answer = await client.answer()
+        assert (answer.status, code(answer)) == (status, word)
+        client.writer.transport.abort()
+    client = await world.client()
+    client.get("/fn/hello", "Transfer-Encoding: chunked", method="POST")
+    client.send(b"65\r\n" + b"x" * 101 + b"\r\n")
+    assert (await client.answer()).status == 413
+    client = await world.client()
+    client.send(b"GET /fn/hello HTTP/1.1\r\nX: " + b"a" * 2000)
+    assert (await client.answer()).status == 431
+    await world.seen(lambda: len(world.plane.clients) <= 2)
+    while len(world.plane.clients) < 3:
+        other = await world.client()
+        other.get()
+        await other.answer()
+    refused = await world.client()
+    answer = await refused.answer()
+    assert (answer.status, code(answer)) == (503, "no_capacity")
+    assert await refused.closed() == b""
+
+
+async def test_a_function_that_takes_too_long_is_504_and_its_pod_is_told(world: World) -> None:
+    async def handler(pod: PodConnection) -> None:
+        await pod.reader.read()
+
+    pod = await world.serving(handler)
+    world.controller.publish(pod, timeout_ms=100)
+    await world.seen(lambda: world.plane.table.functions["hello"].timeout == 0.1)
+    client = await world.client()
+    client.get()
+    answer = await client.answer()
+    assert (answer.status, code(answer)) == (504, "timeout")
+    await pod.left.wait()
+    client.get("/")
+    assert (await client.answer()).status == 200
+
+
+async def test_a_slow_head_is_408_and_an_idle_connection_closes(world: World) -> None:
+    await world.serving(head_timeout=0.2, idle_timeout=0.3)
+    slow, idle, silent = await world.client(), await world.client(), await world.client()
+    slow.send(b"GET /fn/hello HTT")
+    idle.get()
+    assert (await idle.answer()).status == 200
+    answer = await slow.answer()
+    assert (answer.status, code(answer)) == (408, "head_timeout")
+    assert await slow.closed() == b""
+    assert await idle.closed() == b""
+    assert await silent.closed() == b""
+
+
+STREAM = (
+    b"GET /fn/hello/1 HTTP/1.1\r\nHost: a\r\n\r\n"
+    b"\r\nPOST /fn/hello/2 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabcde"
+    b"POST /fn/hello/3 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"2;x\r\nab\r\n1\r\nc\r\n0\r\nT: 1\r\n\r\n"
+    b"HEAD /nowhere HTTP/1.1\r\nHost: a\r\nX-Request-Id: r\r\n\r\n"
+    b"GET /fn/hello/4 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+)
+
+
+async def through(world: World, pieces: list[bytes]) -> bytes:
+    client = await world.client()
+    for piece in pieces:
+        client.send(piece)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    return bytes(await client.closed())
+
+
+async def test_packet_boundaries_change_nothing(world: World) -> None:
+    async def handler(pod: PodConnection) -> None:
+        said = pod.head.split(b" ")[1] + await pod.body()
+        pod.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said))
+
+    await world.serving(handler)
+    whole = await through(world, [STREAM])
+    for said in (b"/fn/hello/1", b"/fn/hello/2abcde", b"/fn/hello/3abc", b"/fn/hello/4"):
+        assert said in whole
+    for cut in range(1, len(STREAM)):
+        assert await through(world, [STREAM[:cut], STREAM[cut:]]) == whole
+    assert await through(world, [STREAM[i : i + 1] for i in range(len(STREAM))]) == whole
+    loop = asyncio.get_running_loop()
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(st.integers(1, len(STREAM) - 1), max_size=8))
+    def cut_anywhere(cuts: list[int]) -> None:
+        edges = sorted({0, len(STREAM), *cuts})
+        pieces = [STREAM[a:b] for a, b in itertools.pairwise(edges)]
+        assert asyncio.run_coroutine_threadsafe(through(world, pieces), loop).result(10) == whole
+
+    await asyncio.to_thread(cut_anywhere)
