@@ -85,11 +85,7 @@ class Exchange:
         client.deadline = deadline
         if deadline < client.looked_at:
             self.plane.wheel.set(client, deadline)
-        endpoint = function.pick()
-        if endpoint is not None:
-            self.assign(endpoint)
-        else:
-            self._wait()
+        self._route()
 
     def on_body(self, piece: bytes, done: bool) -> None:
         """The next part of the body, framed for the pod."""
@@ -139,7 +135,11 @@ class Exchange:
     def _timeout(self) -> float:
         return self.function.timeout or self.plane.config.function_timeout
 
-    def _wait(self) -> None:
+    def _route(self) -> None:
+        endpoint = self.function.pick()
+        if endpoint is not None:
+            self.assign(endpoint)
+            return
         if self.function.deleted:
             self.fail(errors.NOT_FOUND)
             return
@@ -361,11 +361,7 @@ class Exchange:
         self._stop_fence_wait()
         self._release()
         self._again = True
-        endpoint = self.function.pick()
-        if endpoint is not None:
-            self.assign(endpoint)
-        else:
-            self._wait()
+        self._route()
 
     def _detach(self) -> None:
         upstream, self._upstream = self._upstream, None
