@@ -129,7 +129,8 @@ async def load(port: int, seconds: float, connections: int) -> tuple[int, float]
         sys.exit(f"the load met errors:\n{out}")
     served = re.search(r"(\d+) requests in", out)
     rate = re.search(r"Requests/sec:\s+([\d.]+)", out)
-    assert served and rate, out
+    assert served is not None, out
+    assert rate is not None, out
     return int(served[1]), float(rate[1])
 
 
