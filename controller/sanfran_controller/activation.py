@@ -20,6 +20,7 @@ from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
 
 from sanfran_controller import metrics
+from sanfran_controller.bundles import SmallBundles
 from sanfran_controller.catalog import Catalog
 from sanfran_controller.errors import ActivationError, LoadFailed, NoCapacity, Unavailable
 from sanfran_controller.fleet import Fleet
@@ -47,11 +48,18 @@ class Activator:
     """
 
     def __init__(
-        self, catalog: Catalog, functions: Functions, fleet: Fleet, *, timeout: float
+        self,
+        catalog: Catalog,
+        functions: Functions,
+        fleet: Fleet,
+        bundles: SmallBundles,
+        *,
+        timeout: float,
     ) -> None:
         self._catalog = catalog
         self._functions = functions
         self._fleet = fleet
+        self._bundles = bundles
         self._timeout = timeout
         self._tasks = OwnedTasks("activation")
 
@@ -157,6 +165,7 @@ class Activator:
                 self._fleet.recycle(pod)
             elif answer.loaded is not None and pod.state is PodState.ACTIVATING:
                 self._serve(function, pod, answer.loaded, began)
+                self._bundles.want(version)
                 return
 
     async def _claim(self, function: Function, deadline: float) -> Pod:
@@ -175,7 +184,11 @@ class Activator:
     ) -> pb.ActivatePodResponse:
         began = time.monotonic()
         pod.activation = Activation(secrets.token_urlsafe(16), version)
-        request = pb.ActivatePodRequest(activation_id=pod.activation.id, function=version)
+        request = pb.ActivatePodRequest(
+            activation_id=pod.activation.id,
+            function=version,
+            bundle=self._bundles.get(version.digest),
+        )
         try:
             answer = await pod.calls.activate(request, timeout=max(deadline - began, LEAST_CALL))
         except asyncio.CancelledError:

@@ -69,6 +69,11 @@ class ControllerConfig(ServiceConfig):
         help="seconds to wait at start for the api service and for the pods that exist",
         parse=seconds,
     )
+    bundle_cache_bytes: int = setting(
+        32 << 20,
+        help="memory for small bundles, which then travel inside an activation; 0: none",
+        parse=non_negative_int,
+    )
     stop_grace: float = setting(
         5.0, help="seconds for running calls at a stop; pods go on in any case", parse=seconds
     )

@@ -15,6 +15,7 @@ from sanfran_common.telemetry.admin import AdminServer
 
 from sanfran_controller.activation import Activator
 from sanfran_controller.autoscale import Autoscaler
+from sanfran_controller.bundles import SmallBundles
 from sanfran_controller.catalog import Catalog
 from sanfran_controller.catalog_watch import CatalogWatch
 from sanfran_controller.config import ControllerConfig
@@ -78,14 +79,15 @@ async def serve(config: ControllerConfig, life: Lifecycle) -> None:
             catalog, fleet, routes, loads, policy, adopt_patience=config.sync_patience / 2
         )
         fleet.attach(functions)
-        activator = Activator(catalog, functions, fleet, timeout=config.activation_timeout)
-        updates = Updates(catalog, functions, fleet, routes, activator)
+        bundles = SmallBundles(api, most=config.bundle_cache_bytes)
+        activator = Activator(catalog, functions, fleet, bundles, timeout=config.activation_timeout)
+        updates = Updates(catalog, functions, fleet, routes, activator, bundles)
         watch = CatalogWatch(api, catalog, updates, watcher=identity)
         autoscaler = Autoscaler(
             catalog, functions, activator, loads, policy, idle_timeout=config.idle_timeout
         )
         service = ControllerService(activator, catalog, functions, fleet, routes, loads)
-        async with fleet, activator, updates, service, OwnedTasks("controller") as tasks:
+        async with bundles, fleet, activator, updates, service, OwnedTasks("controller") as tasks:
             tasks.loop(watch.run(), name="watch functions")
             await _until_stop(life, _learn(fleet, catalog, config.sync_patience))
             tasks.loop(autoscaler.run(), name="scale")

@@ -22,6 +22,7 @@ from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
 
 from sanfran_controller.activation import Activator
+from sanfran_controller.bundles import SmallBundles
 from sanfran_controller.catalog import Catalog
 from sanfran_controller.fleet import Fleet
 from sanfran_controller.functions import Function, Functions
@@ -42,12 +43,14 @@ class Updates:
         fleet: Fleet,
         routes: Routes,
         activator: Activator,
+        bundles: SmallBundles,
     ) -> None:
         self._catalog = catalog
         self._functions = functions
         self._fleet = fleet
         self._routes = routes
         self._activator = activator
+        self._bundles = bundles
         self._tasks = OwnedTasks("updates")
 
     async def __aenter__(self) -> Self:
@@ -66,9 +69,12 @@ class Updates:
         """A version is the newest from now on; `ack` is called when nothing older serves."""
         known = self._catalog.get(version.name)
         if self._catalog.put(version):
-            if known is None and self._catalog.synced.is_set():
-                # It may have existed before, and routers were told that it was deleted.
-                self._routes.publish(version, ())
+            if self._catalog.synced.is_set():
+                # New right now, so likely to be called soon.
+                self._bundles.want(version)
+                if known is None:
+                    # It may have existed before, and routers were told that it was deleted.
+                    self._routes.publish(version, ())
             if self._functions.settings(version.name).min_scale:
                 self._functions.disturb(version.name)
         function = self._functions.peek(version.name)

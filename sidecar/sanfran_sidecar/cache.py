@@ -126,12 +126,13 @@ class DigestCache:
             if self._lock is not None:
                 self._lock.close()
 
-    async def acquire(self, digest: str, size: int) -> BundleLease:
+    async def acquire(self, digest: str, size: int, source: Source | None = None) -> BundleLease:
         """The unpacked bundle, from disk or from the source.
 
         Args:
             digest: SHA-256, 64 hexadecimal digits.
             size: bytes of the archive as announced; 0: unknown.
+            source: asked instead of the cache's own.
 
         Returns:
             A lease that the caller releases when no process uses the files any more.
@@ -145,7 +146,8 @@ class DigestCache:
             fetching = self._fetching.get(digest)
             if fetching is None:
                 fetching = self._fetching[digest] = asyncio.get_running_loop().create_future()
-                self._tasks.spawn(self._fetch(digest, size, fetching), name=f"fetch {digest}")
+                fetch = self._fetch(digest, size, source or self._source, fetching)
+                self._tasks.spawn(fetch, name=f"fetch {digest}")
             # Another entry may push this one out before this waiter runs again: look once more.
             await asyncio.shield(fetching)
         entry = self._entries[digest]
@@ -171,9 +173,11 @@ class DigestCache:
                     break
         SIZE.set(self._size)
 
-    async def _fetch(self, digest: str, size: int, done: asyncio.Future[None]) -> None:
+    async def _fetch(
+        self, digest: str, size: int, source: Source, done: asyncio.Future[None]
+    ) -> None:
         try:
-            entry = await self._fetch_and_unpack(digest, size)
+            entry = await self._fetch_and_unpack(digest, size, source)
         except asyncio.CancelledError:
             done.cancel()
             raise
@@ -196,12 +200,12 @@ class DigestCache:
         finally:
             del self._fetching[digest]
 
-    async def _fetch_and_unpack(self, digest: str, size: int) -> _Entry:
+    async def _fetch_and_unpack(self, digest: str, size: int, source: Source) -> _Entry:
         limit = min(size, self._limits.bytes) if size else self._limits.bytes
         if size > self._limits.bytes:
             raise BundleRefused(f"bundle of {size} bytes; {self._limits.bytes} are allowed")
         with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=str(self._folder)) as archive:
-            await self._source.fetch(digest, archive, limit)
+            await source.fetch(digest, archive, limit)
             inline = archive.tell() <= INLINE
             archive.seek(0)
             partial = self._folder / f"{TEMPORARY}{secrets.token_hex(8)}"

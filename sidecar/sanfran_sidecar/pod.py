@@ -26,6 +26,7 @@ from sanfran_sidecar.errors import (
     StartFailed,
     WrongState,
 )
+from sanfran_sidecar.fetch import GivenBundle
 from sanfran_sidecar.logs import ActivationLog
 from sanfran_sidecar.runtime import (
     Ending,
@@ -145,10 +146,15 @@ class Pod:
                 async for line in lines:
                     yield line
 
-    async def activate(self, activation_id: str, function: pb.FunctionVersion) -> Activated:
+    async def activate(
+        self, activation_id: str, function: pb.FunctionVersion, bundle: bytes = b""
+    ) -> Activated:
         """Makes the generic pod run a function.
 
         A repeat with the same id gets the same answer.
+
+        Args:
+            bundle: the function's, where the caller had it; else it is fetched.
 
         Raises:
             WrongState: the pod is not generic.
@@ -163,7 +169,8 @@ class Pod:
             self._activated = asyncio.get_running_loop().create_future()
             self._recycled = None
             self._advance(Event.ACTIVATE)
-            self._start(self._activate, self._activated, "activate")
+            given = GivenBundle(bundle) if bundle else None
+            self._start(lambda: self._activate(given), self._activated, "activate")
         return await asyncio.shield(self._activated)
 
     async def drain(self, activation_id: str) -> int:
@@ -230,13 +237,13 @@ class Pod:
         self._runtime = runtime
         runtime.ended.add_done_callback(self._on_runtime_end)
 
-    async def _activate(self) -> Activated:
+    async def _activate(self, given: GivenBundle | None) -> Activated:
         assert self._runtime is not None
         function = self._function
         self._log = self._runtime.log = ActivationLog(self.name, function.version, self._log_lines)
         began = time.perf_counter()
         try:
-            self._lease = await self._bundles.acquire(function.digest, function.bundle_bytes)
+            self._lease = await self._bundles.acquire(function.digest, function.bundle_bytes, given)
         except BundleRefused as error:
             return self._load_failed(LoadError(f"bundle refused: {error}", ""))
         except SidecarError:

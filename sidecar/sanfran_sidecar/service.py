@@ -25,7 +25,7 @@ class Sidecar(pb.SidecarBase):
         """See sidecar.proto; ABORTED: the pod died meanwhile and is gone."""
         with translated():
             function = _checked(message)
-            done = await self._pod.activate(message.activation_id, function)
+            done = await self._pod.activate(message.activation_id, function, message.bundle)
         if done.error is not None:
             failed = pb.LoadFailed(message=done.error.message, stack=done.error.stack)
             return pb.ActivatePodResponse(failed=failed)

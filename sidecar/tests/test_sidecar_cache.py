@@ -40,6 +40,30 @@ async def test_a_bundle_is_kept_over_a_restart(short_path: Path, new_machine: Ma
         assert bench.api.fetches == []
 
 
+async def test_a_bundle_that_comes_with_the_order_is_not_fetched(bench: Bench) -> None:
+    function = bench.api.function()
+    stub, _ = await bench.generic()
+    order = bench.order("a1", function)
+    order.bundle = bench.api.bundles[function.digest]
+    assert (await stub.activate(order)).loaded is not None
+    assert bench.api.fetches == []
+    assert len(entries(bench)) == 1
+
+
+async def test_another_bundle_than_was_ordered_is_refused_and_the_pod_stays_generic(
+    bench: Bench,
+) -> None:
+    stub, _ = await bench.generic()
+    order = bench.order("a1", bench.api.function())
+    order.bundle = bench.api.bundles[bench.api.function("// another").digest]
+    with pytest.raises(GRPCError) as refused:
+        await stub.activate(order)
+    assert refused.value.status is Status.UNAVAILABLE
+    assert (await stub.get_state(pb.GetStateRequest())).phase is pb.PodPhase.GENERIC
+    order.bundle = b""
+    assert (await stub.activate(order)).loaded is not None
+
+
 async def test_after_a_crash_of_the_machine_nothing_is_believed(
     short_path: Path, new_machine: Machine
 ) -> None:

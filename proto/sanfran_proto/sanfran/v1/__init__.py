@@ -183,6 +183,11 @@ class ActivatePodRequest(betterproto2.Message):
         2, betterproto2.TYPE_MESSAGE, optional=True
     )
 
+    bundle: "bytes" = betterproto2.field(3, betterproto2.TYPE_BYTES)
+    """
+    a small one, to save the fetch; empty: fetch it by its digest
+    """
+
 
 default_message_pool.register_message("sanfran.v1", "ActivatePodRequest", ActivatePodRequest)
 
