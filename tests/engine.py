@@ -29,6 +29,7 @@ class Engine:
 
     def __init__(self, data: Path, *flags: str) -> None:
         self.data = data
+        self.url = ""
         self.output: list[str] = []
         self._flags = flags
         self._ready = threading.Event()
@@ -44,7 +45,8 @@ class Engine:
         )
         self._reader = threading.Thread(target=self._read, name="engine output")
         self._reader.start()
-        if not self._ready.wait(START_TIMEOUT) or self.process.poll() is not None:
+        self._ready.wait(START_TIMEOUT)
+        if not self.url:
             self.kill()
             raise RuntimeError("the engine did not start:\n" + "".join(self.output))
         self.http = httpx.Client(base_url=self.url, timeout=30)
