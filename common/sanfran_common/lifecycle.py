@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import os
 import signal
 import socket
@@ -52,6 +53,9 @@ class Lifecycle:
             addresses: what it listens on, such as http="127.0.0.1:8080"; sent as X_SANFRAN_HTTP.
         """
         self.is_ready = True
+        # What was made to start lives as long as the process: collecting garbage need not look at it.
+        gc.collect()
+        gc.freeze()
         log.info("ready", **addresses)
         lines = ["READY=1", *(f"X_SANFRAN_{key.upper()}={at}" for key, at in addresses.items())]
         _notify("\n".join(lines))

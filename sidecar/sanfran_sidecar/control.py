@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+from sanfran_sidecar.lines import LineReader
+
 MAX_MESSAGE = 1 << 20
 """Bytes of one message; the longest is a log line or a stack trace."""
 
@@ -34,7 +36,13 @@ class ControlSocket:
         self._path: Path | None = None
         self._expected_pid: int | None = None
         self._transport: asyncio.Transport | None = None
-        self._rest = b""
+        self._lines = LineReader(
+            self._on_line,
+            lambda _: self._fail("a message over the control socket has no end"),
+            max_line=MAX_MESSAGE,
+            pause=self._pause,
+            resume=self._resume,
+        )
         self._closed = False
 
     async def listen(self, path: Path) -> None:
@@ -57,6 +65,7 @@ class ControlSocket:
     def close(self) -> None:
         """Stops to listen and to talk."""
         self._closed = True
+        self._lines.close()
         self._stop_listening()
         if self._transport is not None:
             self._transport.abort()
@@ -73,31 +82,39 @@ class ControlSocket:
         return True
 
     def received(self, data: bytes) -> None:
-        """Cuts the stream into messages."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            if self._closed:
-                return
-            try:
-                message = json.loads(line)
-            except (ValueError, RecursionError):
-                message = None
-            if not isinstance(message, dict):
-                self._fail("what came over the control socket is no message")
-                return
-            self._on_message(message)
-        if len(self._rest) > MAX_MESSAGE:
-            self._fail("a message over the control socket has no end")
+        """Takes bytes of the stream."""
+        if not self._closed:
+            self._lines.feed(data)
 
     def lost(self) -> None:
         """The connection is over."""
         if not self._closed:
+            self._lines.finish()
+        if not self._closed:  # by a last message that was none
             self._closed = True
             self._on_end(None)
+
+    def _on_line(self, line: bytes) -> None:
+        try:
+            message = json.loads(line)
+        except (ValueError, RecursionError):
+            message = None
+        if isinstance(message, dict):
+            self._on_message(message)
+        else:
+            self._fail("what came over the control socket is no message")
 
     def _fail(self, why: str) -> None:
         self.close()
         self._on_end(why)
+
+    def _pause(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def _resume(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _stop_listening(self) -> None:
         if self._listener is not None:

@@ -47,6 +47,9 @@ DRAIN_ANSWER = 5.0
 """Seconds for the runtime to say that it drains; it answers in a millisecond unless a handler holds
 its event loop, and then it takes no new request either."""
 
+WATCH_PAUSE = 0.02
+"""Seconds between a change that is not the end and its telling: longer than a usual activation."""
+
 
 @dataclass(frozen=True, slots=True)
 class Activated:
@@ -130,7 +133,11 @@ class Pod:
         )
 
     async def watch(self) -> AsyncGenerator[pb.PodState, None]:
-        """The state now, then the newest after each change, until the pod is gone."""
+        """The state now, then the newest soon after each change, until the pod is gone.
+
+        The end is told at once. The rest can wait: whoever ordered it has its answer, and an
+        activation would pay for the telling (0.6 ms of 10).
+        """
         while True:
             seen = self._changes.count
             state = self.state()
@@ -138,6 +145,11 @@ class Pod:
             if state.phase is pb.PodPhase.GONE:
                 return
             await self._changes.wait(seen)
+            try:
+                async with asyncio.timeout(WATCH_PAUSE):
+                    await self._gone.wait()
+            except TimeoutError:
+                pass
 
     async def logs(self, *, follow: bool, tail: int) -> AsyncGenerator[pb.LogLine, None]:
         """Lines of the present or last activation; see `ActivationLog.read`."""
