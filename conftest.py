@@ -13,6 +13,7 @@ SETTLE = 10
 @pytest.fixture(autouse=True)
 async def no_task_is_left() -> AsyncIterator[None]:
     yield
+    left: list[asyncio.Task[object]] = []
     for _ in range(SETTLE):
         left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
         if not left:

@@ -82,6 +82,7 @@ async def runtime(node: Path, folder: Path) -> AsyncIterator[tuple[int, str]]:
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def control(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        port = 0
         async for line in reader:
             message: dict[str, Any] = json.loads(line)
             if message["type"] == "ready":
