@@ -5,8 +5,8 @@
 const net = require('node:net');
 
 // Bytes waiting for a sidecar that does not read. Log lines beyond it are dropped; the few other
-// messages always go out.
-const MAX_WAITING_BYTES = 1024 * 1024;
+// messages always go out, but behind them.
+const MAX_WAITING_BYTES = 256 * 1024;
 
 class ControlSocket {
   #socket;

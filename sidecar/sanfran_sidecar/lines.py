@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 AT_ONCE = 128
 """Lines handled in one turn of the loop: half a millisecond of log lines."""
-SHARE = 0.1
+SHARE = 0.2
 """Of the loop's time, what the lines of one process may cost in the long run."""
-BURST = 0.005
+BURST = 0.02
 """Seconds of work that may be done without a pause, after a time of quiet."""
 
 
@@ -48,6 +48,7 @@ class LineReader:
         self._loop = asyncio.get_running_loop()
         self._waiting = bytearray()
         self._timer: asyncio.TimerHandle | None = None
+        self._paused = False
         self._closed = False
         # A leaky bucket: seconds of work done beyond the share, and when that was last true.
         self._debt = 0.0
@@ -59,15 +60,18 @@ class LineReader:
         if self._timer is None:
             self._work()
 
-    def finish(self) -> None:
-        """Nothing more will come: handles the last of what waits, and closes."""
-        lines = bytes(self._waiting).split(b"\n")
-        if not lines[-1]:
-            lines.pop()
+    def finish(self) -> bytes:
+        """Nothing more will come: handles the last lines that wait, and closes.
+
+        Returns:
+            What has no line end.
+        """
+        *lines, rest = bytes(self._waiting).split(b"\n")
         for line in lines[-AT_ONCE:]:
             if not self._closed:
                 self._on_line(line)
         self.close()
+        return rest
 
     def close(self) -> None:
         """Forgets what waits."""
@@ -98,7 +102,9 @@ class LineReader:
                 return
         wait = self._spend(began)
         if more or wait:
-            self._pause()
+            if not self._paused:
+                self._paused = True
+                self._pause()
             self._timer = self._loop.call_later(wait, self._go_on)
 
     def _spend(self, began: float) -> float:
@@ -112,4 +118,5 @@ class LineReader:
         self._timer = None
         self._work()
         if self._timer is None and not self._closed:
+            self._paused = False
             self._resume()

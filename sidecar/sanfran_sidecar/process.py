@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from sanfran_sidecar.folders import PodFolder
+from sanfran_sidecar.lines import LineReader
 from sanfran_sidecar.strays import Strays
 
 Output = Callable[[str, str], None]
@@ -169,38 +170,45 @@ class _OutputReader:
         self._pipe = pipe
         self._level = level
         self._output = output
-        self._rest = b""
+        self._lines = LineReader(
+            self._pass_on,
+            self._pass_on,
+            max_line=MAX_LINE,
+            pause=self._pause,
+            resume=self._resume,
+        )
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         os.set_blocking(pipe.fileno(), False)
-        self._loop.add_reader(pipe.fileno(), self._read)
+        self._resume()
 
     async def finish(self, patience: float) -> None:
         """Reads to the end, or for so many seconds at most, and closes the pipe."""
         await asyncio.wait({self._ended}, timeout=patience)
         self._end()
 
+    def _resume(self) -> None:
+        self._loop.add_reader(self._pipe.fileno(), self._read)
+
+    def _pause(self) -> None:
+        self._loop.remove_reader(self._pipe.fileno())
+
     def _read(self) -> None:
         try:
             data = os.read(self._pipe.fileno(), MAX_LINE)
         except BlockingIOError:
             return
-        if not data:
+        if data:
+            self._lines.feed(data)
+        else:
             self._end()
-            return
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            self._pass_on(line)
-        if len(self._rest) > MAX_LINE:
-            self._pass_on(self._rest)
-            self._rest = b""
 
     def _end(self) -> None:
         if not self._ended.done():
             self._loop.remove_reader(self._pipe.fileno())
             self._pipe.close()
-            if self._rest:
-                self._pass_on(self._rest)
+            if rest := self._lines.finish():
+                self._pass_on(rest)
             self._ended.set_result(None)
 
     def _pass_on(self, line: bytes) -> None:
