@@ -2,13 +2,12 @@
 // What this process is at the moment: generic, active as one function, or draining. It decides
 // which requests may run (the fence) and counts those that do.
 
-const { inspect } = require('node:util');
-
-const { failUnanswered } = require('./failure.js');
+const { describe, failUnanswered } = require('./failure.js');
 const { loadModule } = require('./loader.js');
 const { Handlers } = require('./handlers.js');
 
-// Characters of a load error's stack that are passed on.
+// Characters of a load error that are passed on: a message may hold a whole source file.
+const MAX_MESSAGE = 2000;
 const MAX_STACK = 64 * 1024;
 
 class Activation {
@@ -69,7 +68,7 @@ class Activation {
       if (order.cwd) process.chdir(order.cwd);
       await this.open(order);
     } catch (error) {
-      const stack = stackOf(error);
+      const stack = describe(error).slice(0, MAX_STACK);
       this.log.write('error', `the function failed to load: ${stack}`);
       return { type: 'load_failed', message: messageOf(error), stack };
     }
@@ -115,12 +114,8 @@ class Activation {
 }
 
 function messageOf(error) {
-  return error instanceof Error ? error.message : `threw ${inspect(error)}`;
-}
-
-// What was thrown, with its cause; bounded, as a message may hold a whole source file.
-function stackOf(error) {
-  return inspect(error).slice(0, MAX_STACK);
+  const { message } = error instanceof Error ? error : { message: `threw ${describe(error)}` };
+  return typeof message === 'string' ? message.slice(0, MAX_MESSAGE) : describe(message);
 }
 
 module.exports = { Activation };

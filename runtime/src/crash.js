@@ -2,7 +2,7 @@
 // An error that no request can be blamed for leaves the process in an unknown state: running
 // requests are answered, the stack is logged, and the process ends. The sidecar starts another.
 
-const { inspect } = require('node:util');
+const { describe } = require('./failure.js');
 
 // For the answers and the log lines to leave, in milliseconds.
 const LAST_WORDS_MS = 100;
@@ -11,7 +11,7 @@ const LAST_WORDS_MS = 100;
 function crashOnUncaught(activation) {
   let crashing = false;
   process.on('uncaughtException', (error, origin) => {
-    activation.log.write('error', `${origin}, the process ends: ${inspect(error)}`);
+    activation.log.write('error', `${origin}, the process ends: ${describe(error)}`);
     if (crashing) return;
     crashing = true;
     activation.crash();

@@ -1,5 +1,8 @@
 'use strict';
-// Error answers in the engine's one form: {"error": {"code", "message", "request_id"}}.
+// Error answers in the engine's one form: {"error": {"code", "message", "request_id"}}; and errors
+// in words, for logs.
+
+const { inspect } = require('node:util');
 
 // Never the error itself: it may hold what the client must not know.
 const FAILED = 'the function failed; its logs tell why';
@@ -44,9 +47,18 @@ function nextFor(req, res) {
     if (error === undefined || error === null) return fail(req, res, 404, `nothing is at ${req.originalUrl}`);
     const status = error.status ?? error.statusCode;
     const ownStatus = Number.isInteger(status) && status >= 400 && status < 600;
-    if (!ownStatus || status >= 500) console.error(error);
+    if (!ownStatus || status >= 500) console.error(describe(error));
     fail(req, res, ownStatus ? status : 500, ownStatus && status < 500 ? error.message : FAILED);
   };
 }
 
-module.exports = { FAILED, fail, failUnanswered, nextFor };
+/** What was thrown, with its stack and cause. Never throws, though anything can be thrown. */
+function describe(error) {
+  try {
+    return inspect(error);
+  } catch {
+    return 'something that cannot be shown';
+  }
+}
+
+module.exports = { FAILED, describe, fail, failUnanswered, nextFor };

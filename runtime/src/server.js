@@ -3,10 +3,9 @@
 // connections and sizes are the router's, so none of Node's own may come first.
 
 const http = require('node:http');
-const { inspect } = require('node:util');
 const { readBody } = require('./body.js');
 const { FunctionRequest, FunctionResponse } = require('./express.js');
-const { FAILED, fail } = require('./failure.js');
+const { FAILED, describe, fail } = require('./failure.js');
 
 const OPTIONS = {
   IncomingMessage: FunctionRequest,
@@ -49,6 +48,7 @@ function createServer(activation) {
   }
 
   function onCheckExpectation(req, res) {
+    res.shouldKeepAlive = false;
     if (!admit(req, res)) return;
     req.res = res;
     fail(req, res, 417, 'the only expectation that is met is 100-continue');
@@ -78,26 +78,23 @@ function createServer(activation) {
     let outcome;
     try {
       outcome = handler(req, res);
+      if (typeof outcome?.then === 'function') {
+        activation.begin(outcome);
+        outcome.then(
+          () => activation.end(outcome),
+          (error) => handlerFailed(req, res, error, outcome),
+        );
+      }
     } catch (error) {
-      handlerFailed(req, res, error);
-      return;
-    }
-    if (typeof outcome?.then === 'function') {
-      activation.begin(outcome);
-      outcome.then(
-        () => activation.end(outcome),
-        (error) => {
-          handlerFailed(req, res, error);
-          activation.end(outcome);
-        },
-      );
+      handlerFailed(req, res, error, outcome);
     }
   }
 
-  function handlerFailed(req, res, error) {
+  function handlerFailed(req, res, error, outcome) {
     const id = req.headers['x-request-id'] ?? '-';
-    activation.log.write('error', `${req.method} ${req.originalUrl} failed (request ${id}): ${inspect(error)}`);
+    activation.log.write('error', `${req.method} ${req.originalUrl} failed (request ${id}): ${describe(error)}`);
     fail(req, res, 500, FAILED);
+    activation.end(outcome);
   }
 
   const server = http.createServer(OPTIONS, onRequest);

@@ -37,6 +37,24 @@ test('a throw and a rejection are 500 with the request id, and the stack is in t
     },
   ));
 
+test('whatever is thrown, the process lives and the caller gets 500', () =>
+  using(
+    `const { inspect } = require('node:util');
+     exports.secretive = () => { throw { [inspect.custom]() { throw new Error('not for you'); } }; };
+     exports.half = () => ({ then() { throw new Error('half a promise'); } });
+     exports.nothing = () => { throw null; };
+     exports.fine = (req, res) => res.send('fine');`,
+    async (pod) => {
+      for (const [name, text] of [['secretive', 'cannot be shown'], ['half', 'half a promise'], ['nothing', 'null']]) {
+        assert.equal((await pod.fetch(`/fn/f/${name}`)).status, 500);
+        await pod.log((m) => m.text.startsWith(`GET /fn/f/${name} failed`) && m.text.includes(text));
+      }
+      assert.equal((await pod.fetch('/fn/f/fine')).text, 'fine');
+      pod.send({ type: 'drain' });
+      await pod.message((m) => m.type === 'drained');
+    },
+  ));
+
 test('a failure in the middle of an answer breaks the connection', () =>
   using(
     `module.exports = async (req, res) => { res.write('a part'); await new Promise(setImmediate); throw new Error('half'); };`,

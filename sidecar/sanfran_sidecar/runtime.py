@@ -29,6 +29,10 @@ START_SECONDS = Histogram(
     buckets=(0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 
+MAX_MESSAGE = 2000
+MAX_STACK = 64 << 10
+"""Characters of a load error that are kept. The message travels in states and in gRPC's trailers,
+where what is too long, or no Unicode, would break the call."""
 EITHER_END = 0.1
 """Seconds between the two signs of a dead process, its exit and the end of its connection, until
 one of them is enough. Waiting for both keeps the last messages and the true exit code."""
@@ -100,6 +104,7 @@ class Runtime:
         self._process: Process | None = None
         self._control = ControlSocket(self._on_message, self._on_connection_end)
         self._connected = True
+        self._drain_sent = False
         self._exit_code: int | None = None
         self._verdict: str | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -167,14 +172,12 @@ class Runtime:
             RuntimeEnded: the process died.
             NoAnswer: a handler holds the event loop.
         """
-        if not self._draining.done():
-            self._control.send({"type": "drain"})
+        self._send_drain()
         return await self._answer(self._draining, timeout)
 
     async def wait_drained(self, timeout: float) -> None:
         """Drains; returns when no request runs, the process is dead, or `timeout` seconds passed."""
-        if not self._draining.done():
-            self._control.send({"type": "drain"})
+        self._send_drain()
         ends: set[asyncio.Future[Any]] = {self._drained, self.ended}
         await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
 
@@ -188,6 +191,11 @@ class Runtime:
             self._timer.cancel()
         self._finish(Ending("ended by the sidecar", by_itself=False))
         await in_thread(self._folder.wipe)
+
+    def _send_drain(self) -> None:
+        if not self._drain_sent:
+            self._drain_sent = True
+            self._control.send({"type": "drain"})
 
     async def _answer(self, answer: asyncio.Future[T], timeout: float) -> T:
         ends: set[asyncio.Future[Any]] = {answer, self.ended}
@@ -204,19 +212,24 @@ class Runtime:
             case {"type": "log", "time_ms": int(time_ms), "level": level, "text": str(text)} if (
                 level in LEVELS and 0 <= time_ms < 1 << 53
             ):
-                self._on_output(level, text, time_ms)
+                self._on_output(level, _unicode(text), time_ms)
             case {"type": "ready", "port": int(port)} if 0 < port < 65536:
                 _settle(self._ready, port)
-            case {"type": "loaded", "ms": int(ms) | float(ms)}:
+            case {"type": "loaded", "ms": int(ms) | float(ms)} if 0 <= ms < 1e9:
                 _settle(self._loaded, Loaded(float(ms)))
             case {"type": "load_failed", "message": str(text), "stack": str(stack)}:
-                _settle(self._loaded, LoadError(text, stack))
-            case {"type": "draining", "in_flight": int(in_flight)} if 0 <= in_flight < 1 << 32:
+                error = LoadError(_unicode(text[:MAX_MESSAGE]), _unicode(stack[:MAX_STACK]))
+                _settle(self._loaded, error)
+            case {"type": "draining", "in_flight": int(in_flight)} if (
+                self._drain_sent and 0 <= in_flight < 1 << 32
+            ):
                 _settle(self._draining, in_flight)
             case {"type": "drained"}:
                 _settle(self._drained, None)
             case _:
-                self._give_up(f"sent a control message of no known form: {str(message)[:200]}")
+                self._give_up(
+                    f"sent a control message of no known form: {_unicode(str(message)[:200])}"
+                )
 
     def _on_output(self, level: str, text: str, time_ms: int | None = None) -> None:
         if self.log is not None:
@@ -303,3 +316,8 @@ def _settle(answer: asyncio.Future[T], value: T) -> None:
     """The first answer counts."""
     if not answer.done():
         answer.set_result(value)
+
+
+def _unicode(text: str) -> str:
+    """JSON may hold halves of surrogate pairs, which have no UTF-8."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
