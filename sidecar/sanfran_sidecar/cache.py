@@ -26,7 +26,7 @@ from sanfran_common.telemetry.logs import get_logger
 from sanfran_sidecar.errors import BundleRefused, BundleUnavailable, SidecarError
 from sanfran_sidecar.folders import lock_folder, remove_tree
 from sanfran_sidecar.unpack import Limits, unpack
-from sanfran_sidecar.waiting import in_thread
+from sanfran_sidecar.waiting import fail, in_thread
 
 log = get_logger("cache")
 
@@ -141,6 +141,7 @@ class DigestCache:
             BundleUnavailable: it cannot be had now.
             BundleRefused: it is no good.
         """
+        self._forget_if_lost(digest)
         (HITS if digest in self._entries else MISSES).inc()
         while digest not in self._entries:
             fetching = self._fetching.get(digest)
@@ -153,24 +154,38 @@ class DigestCache:
         entry = self._entries[digest]
         entry.leases += 1
         self._entries.move_to_end(digest)
-        os.utime(entry.folder)  # the order of use, for the next start
         return BundleLease(self, entry)
+
+    def _forget_if_lost(self, digest: str) -> None:
+        """Notes the use, for the order at the next start; forgets an entry that someone removed."""
+        entry = self._entries.get(digest)
+        if entry is not None:
+            try:
+                os.utime(entry.folder)
+            except FileNotFoundError:
+                log.warning("bundle lost", folder=str(entry.folder))
+                del self._entries[digest]
+                self._size -= entry.size
 
     def make_room(self) -> None:
         """Drops entries that nobody uses, the longest unused first, until the bound holds."""
         if self._size > self._max_bytes:
             for digest, entry in list(self._entries.items()):
+                if self._size <= self._max_bytes:
+                    break
                 if entry.leases:
                     continue
                 del self._entries[digest]
                 self._size -= entry.size
                 doomed = self._folder / f"{TEMPORARY}{secrets.token_hex(8)}"
-                entry.folder.rename(doomed)  # at once: half an entry never bears the name
+                try:
+                    entry.folder.rename(doomed)  # at once: half an entry never bears the name
+                except OSError as error:  # someone else removed it, most likely
+                    log.warning("not removed", folder=str(entry.folder), error=str(error))
+                    continue
                 removing = self._tasks.spawn(self._remove(doomed), name=f"remove {digest}")
                 self._removing.add(removing)
                 removing.add_done_callback(self._removing.discard)
-                if self._size <= self._max_bytes:
-                    break
         SIZE.set(self._size)
 
     async def _fetch(
@@ -182,14 +197,16 @@ class DigestCache:
             done.cancel()
             raise
         except SidecarError as error:
-            done.set_exception(error)
-            done.exception()  # seen: who waited may be gone
+            fail(done, error)
         except OSError as error:
             # A full disk, most likely. Nothing is left of the attempt.
             reason = "no space left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
             log.warning("bundle not written", digest=digest, error=str(error))
-            done.set_exception(BundleUnavailable(f"bundle {digest}: not written: {reason}"))
-            done.exception()
+            fail(done, BundleUnavailable(f"bundle {digest}: not written: {reason}"))
+        except Exception as error:
+            # A mistake of ours costs this bundle and no other.
+            log.exception("bundle failed", digest=digest)
+            fail(done, BundleUnavailable(f"bundle {digest}: {type(error).__name__}: {error}"))
         else:
             self._entries[digest] = entry
             self._size += entry.size

@@ -7,9 +7,9 @@ killed left in it, folders and processes, is cleared away at the start.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import secrets
-import shutil
 import stat
 from pathlib import Path
 from types import TracebackType
@@ -124,30 +124,41 @@ def lock_folder(path: Path, what: str) -> IO[str]:
 def remove_tree(path: Path) -> None:
     """Removes a file or folder, also one whose owner took the write permission from its parts.
 
-    Never follows a link. A folder that is not there is fine. Blocks.
+    Never follows a link. A folder that is not there is fine. However deep the folders are nested,
+    neither the stack nor a path grows: each folder is moved up to the top before it is looked
+    into. Blocks.
 
     Raises:
         OSError: it could not be removed.
     """
     try:
-        _remove(path)
+        if not stat.S_ISDIR(path.lstat().st_mode):
+            path.unlink()
+            return
     except FileNotFoundError:
-        pass
-    except PermissionError:
-        _make_writable(path)
-        _remove(path)
+        return
+    moved = itertools.count()
+    mark = secrets.token_hex(8)  # so that no name in the top folder is hit
+    folders = _empty(path)
+    while folders:
+        folder = folders.pop()
+        for inner in _empty(folder):
+            os.chmod(inner, 0o700)  # which the move of a folder needs, too
+            top = f"{path}/{mark}-{next(moved)}"
+            os.rename(inner, top)
+            folders.append(top)
+        os.rmdir(folder)
+    path.rmdir()
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
-def _make_writable(path: Path) -> None:
-    if stat.S_ISDIR(path.lstat().st_mode):
-        path.chmod(0o700)
-        for entry in os.scandir(path):
+def _empty(folder: str | Path) -> list[str]:
+    """Removes what is in a folder except folders, which are returned."""
+    os.chmod(folder, 0o700)
+    folders = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                _make_writable(Path(entry.path))
+                folders.append(entry.path)
+            else:
+                os.unlink(entry.path)
+    return folders

@@ -14,6 +14,7 @@ from sanfran_sidecar.cache import DigestCache
 from sanfran_sidecar.fetch import ApiBundles
 from sanfran_sidecar.folders import POD_PREFIX, RunFolder
 from sanfran_sidecar.pod import Pod
+from sanfran_sidecar.privileges import bind_children
 from sanfran_sidecar.process import NodeLauncher, find_node
 from sanfran_sidecar.runtime import RuntimeStarter
 from sanfran_sidecar.settings import PodConfig, PodHostConfig, SidecarConfig, folders
@@ -72,6 +73,7 @@ async def open_parts(
         if killed := kill_leftovers(run.path, POD_PREFIX):
             log.warning("processes of an earlier run killed", count=killed)
         run.clear()
+        bind_children()
         subreaper = make_strays()
         strays = stack.enter_context(subreaper) if subreaper is not None else NoStrays()
         api = await stack.enter_async_context(RpcClient(config.api, secret=config.rpc_secret))

@@ -37,7 +37,7 @@ from sanfran_sidecar.runtime import (
     RuntimeStarter,
 )
 from sanfran_sidecar.state import Event, Phase, advance
-from sanfran_sidecar.waiting import Changes, to_the_end
+from sanfran_sidecar.waiting import Changes, fail, to_the_end
 
 T = TypeVar("T")
 log = get_logger("pod")
@@ -113,7 +113,7 @@ class Pod:
                 await self._gone.wait()
         finally:
             self.end("ended by the sidecar")
-            await to_the_end(self._clean())
+            await to_the_end(self._guard(self._clean))
 
     def end(self, reason: str) -> None:
         """The pod is over, from any phase; `run` kills and wipes. Over already is fine."""
@@ -337,16 +337,18 @@ class Pod:
                 text = f"the process {ending.reason} while the module was loading"
                 self._activated.set_result(Activated(error=LoadError(text, "")))
             else:
-                _fail(self._activated, PodGone(f"pod {self.name} is gone: {ending.reason}"))
+                fail(self._activated, PodGone(f"pod {self.name} is gone: {ending.reason}"))
         if self._recycled is not None and not self._recycled.done():
-            _fail(self._recycled, PodGone(f"pod {self.name} is gone: {ending.reason}"))
+            fail(self._recycled, PodGone(f"pod {self.name} is gone: {ending.reason}"))
         self._advance(Event.END)
         self._gone.set()
 
     async def _clean(self) -> None:
-        if self._runtime is not None:
-            await self._runtime.close()
-        self._release()
+        try:
+            if self._runtime is not None:
+                await self._runtime.close()
+        finally:
+            self._release()
 
     def _release(self) -> None:
         """The process is dead: its files and its log may go."""
@@ -374,7 +376,7 @@ class Pod:
                 result = await work()
             except SidecarError as error:
                 if not answer.done():
-                    _fail(answer, error)
+                    fail(answer, error)
             else:
                 if not answer.done():
                     answer.set_result(result)
@@ -390,8 +392,3 @@ class Pod:
         except Exception as error:
             log.exception("pod failed", pod=self.name)
             self.end(f"internal error: {type(error).__name__}: {error}")
-
-
-def _fail(answer: asyncio.Future[T], error: Exception) -> None:
-    answer.set_exception(error)
-    answer.exception()  # seen: the caller may be gone

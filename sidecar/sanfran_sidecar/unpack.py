@@ -19,7 +19,8 @@ from sanfran_sidecar.errors import BundleRefused
 BLOCK = 4096
 """What a file or folder takes up on disk at least."""
 MAX_NAME = 1024
-"""Bytes of a member's path; what every system's PATH_MAX leaves room for."""
+MAX_PART = 255
+"""Bytes of a member's path, what every system's PATH_MAX leaves room for, and of each of its parts."""
 CHUNK = 1 << 20
 
 
@@ -82,7 +83,7 @@ def unpack(archive: IO[bytes], root: Path, limits: Limits) -> int:
     except NotADirectoryError as error:
         name = os.path.relpath(os.fsdecode(error.filename), root)
         raise BundleRefused(f"{name!r}: is below a file") from None
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError) as error:  # ValueError: numbers in extended headers
         raise BundleRefused(f"not a tar: {error}") from error
     for path in folders.values():
         os.chmod(path, 0o555)
@@ -97,6 +98,8 @@ def _parts(name: str) -> list[str]:
         raise BundleRefused(f"{name!r}: leaves the folder")
     if "" in parts or "." in parts or "\0" in name or len(os.fsencode(name)) > MAX_NAME:
         raise BundleRefused(f"{name!r}: is not a plain path")
+    if max(len(os.fsencode(part)) for part in parts) > MAX_PART:
+        raise BundleRefused(f"{name!r}: has a name of more than {MAX_PART} bytes")
     return parts
 
 

@@ -65,3 +65,9 @@ async def in_thread(work: Callable[[*Ts], T], *args: *Ts) -> T:
     So files that the work touches can be removed afterwards.
     """
     return await to_the_end(asyncio.to_thread(work, *args))
+
+
+def fail(answer: asyncio.Future[T], error: Exception) -> None:
+    """Settles an answer that nobody may be waiting for any more."""
+    answer.set_exception(error)
+    answer.exception()  # marks it as seen

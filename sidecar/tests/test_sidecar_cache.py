@@ -14,7 +14,7 @@ import pytest
 from grpclib import GRPCError, Status
 from sanfran_proto.sanfran import v1 as pb
 from sanfran_sidecar.errors import BundleUnavailable
-from sanfran_sidecar.folders import FolderInUse, lock_folder
+from sanfran_sidecar.folders import FolderInUse, lock_folder, remove_tree
 
 if TYPE_CHECKING:
     from conftest import Bench
@@ -95,6 +95,22 @@ async def test_the_longest_unused_bundle_makes_room_and_one_in_use_never_does(
         leases[0].release()
         assert not leases[0].folder.exists()
     assert len(list((short_path / "bundles").iterdir())) == 4
+
+
+async def test_a_bundle_that_someone_removed_from_disk_is_fetched_again(
+    short_path: Path, new_machine: Machine
+) -> None:
+    async with new_machine(short_path, cache_bytes=8192) as bench:
+        function = bench.api.function()
+        for _ in range(2):
+            lease = await bench.cache.acquire(function.digest, 0)
+            remove_tree(lease.folder)
+            lease.release()
+        assert len(bench.api.fetches) == 2
+        for number in range(2):  # to make room, what is gone is removed
+            other = bench.api.function(f"// {number}")
+            (await bench.cache.acquire(other.digest, 0)).release()
+    assert len(entries(bench)) == 1
 
 
 async def test_a_folder_has_one_owner(bench: Bench) -> None:

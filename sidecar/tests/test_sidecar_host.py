@@ -204,6 +204,18 @@ async def test_a_daemon_of_a_function_dies_with_its_activation_and_a_neighbours_
     assert not psutil.pid_exists(pids[1])
 
 
+async def test_a_function_cannot_write_to_its_code_not_even_as_root(
+    bench: Bench, start_host: Start
+) -> None:
+    host = await start_host()
+    sidecar = await host.sidecar(await host.create("pod-1"))
+    await bench.phase(sidecar, pb.PodPhase.GENERIC)
+    source = "require('fs').writeFileSync('left-behind', '')"
+    answer = await sidecar.activate(bench.order("a1", bench.api.function(source)))
+    assert answer.failed is not None
+    assert "EACCES" in answer.failed.message
+
+
 async def test_orphans_that_end_by_themselves_leave_no_zombie(
     bench: Bench, start_host: Start
 ) -> None:

@@ -142,3 +142,34 @@ def test_half_an_archive_is_refused(root: Path, cut: int) -> None:
     whole = archive(member("a"), content=b"x" * 600).getvalue()
     with pytest.raises(BundleRefused):
         unpack(io.BytesIO(whole[:cut]), root, LIMITS)
+
+
+def test_numbers_that_are_none_are_refused(root: Path) -> None:
+    odd = member("a")
+    odd.pax_headers = {"GNU.sparse.map": "1,x"}
+    with pytest.raises(BundleRefused, match="not a tar"):
+        unpack(archive(odd), root, LIMITS)
+
+
+def test_a_name_that_no_file_system_takes_is_refused(root: Path) -> None:
+    with pytest.raises(BundleRefused, match="more than 255 bytes"):
+        unpack(archive(member("ü" * 128)), root, LIMITS)
+
+
+def test_a_tree_is_removed_whatever_is_in_it_and_no_link_is_followed(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept").touch()
+    tree = tmp_path / "tree"
+    for folder in ("a/b/c", "a/d", "e"):
+        (tree / folder).mkdir(parents=True)
+        (tree / folder / "file").touch()
+    (tree / "a" / "link").symlink_to(outside)
+    (tree / "link").symlink_to(outside)
+    os.mkfifo(tree / "a" / "pipe")
+    for folder in ("a/b", "a", "."):
+        (tree / folder).chmod(0)
+    remove_tree(tree)
+    remove_tree(tree)
+    assert os.listdir(tmp_path) == ["outside"]
+    assert os.listdir(outside) == ["kept"]

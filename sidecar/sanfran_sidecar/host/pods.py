@@ -18,7 +18,7 @@ from sanfran_sidecar.parts import PodParts
 from sanfran_sidecar.pod import Pod
 from sanfran_sidecar.service import Sidecar
 from sanfran_sidecar.state import Phase
-from sanfran_sidecar.waiting import Changes
+from sanfran_sidecar.waiting import Changes, fail
 
 log = get_logger("host")
 
@@ -160,8 +160,7 @@ class HostedPods:
         except OSError as error:
             log.error("pod not served", pod=hosted.name, error=str(error))
             if not hosted.served.done():
-                hosted.served.set_exception(error)
-                hosted.served.exception()  # seen: the caller may be gone
+                fail(hosted.served, error)
         finally:
             pod.end("the host stops")
             hosted.served.cancel()  # no effect once it is done
