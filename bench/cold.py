@@ -11,6 +11,7 @@ import httpx
 
 from bench.figures import histogram, percentile
 from tests.engine import Engine, engine
+from tests.parts import node_binary
 
 CODE = "module.exports = (req, res) => res.send(`Hello ${req.query.name ?? 'World'} from %s`);"
 PAUSE = 0.15
@@ -55,20 +56,20 @@ def call(connection: http.client.HTTPConnection, name: str) -> None:
         raise RuntimeError(f"{name}: {answer.status} {body}")
 
 
-def spawn_node(node: Path, times: int) -> list[float]:
+def spawn_node(times: int) -> list[float]:
     """Milliseconds from spawning `node -e 0` to its end: what a peer without a pool pays at least."""
     took = []
     for _ in range(times):
         began = time.perf_counter()
-        subprocess.run([node, "-e", "0"], check=True)
+        subprocess.run([node_binary(), "-e", "0"], check=True)
         took.append((time.perf_counter() - began) * 1000)
     return sorted(took)
 
 
-def report(node: Path, *, quick: bool) -> None:
+def report(*, quick: bool) -> None:
     """Runs and prints it."""
     took = measure(20 if quick else 300)
-    reference = percentile(spawn_node(node, 10 if quick else 40), 50)
+    reference = percentile(spawn_node(10 if quick else 40), 50)
     ordered = sorted(took)
     p50, p90, p99 = (percentile(ordered, percent) for percent in (50, 90, 99))
     print(f"Cold call, {len(took)} functions never called before, {PAUSE * 1000:.0f} ms apart")

@@ -11,6 +11,7 @@ import psutil
 
 from bench.figures import percentile
 from tests.engine import Engine, engine
+from tests.parts import node_binary
 
 POOL = 8
 
@@ -41,10 +42,10 @@ def refill(running: Engine, times: int) -> list[float]:
     return sorted(took)
 
 
-def bare_node(node: Path) -> float:
+def bare_node() -> float:
     """Memory of `node` that only stays alive."""
     with subprocess.Popen(
-        [node, "-e", "setInterval(() => {}, 1000); console.log(1)"], stdout=-1
+        [node_binary(), "-e", "setInterval(() => {}, 1000); console.log(1)"], stdout=-1
     ) as bare:
         assert bare.stdout is not None
         bare.stdout.readline()
@@ -54,7 +55,7 @@ def bare_node(node: Path) -> float:
     return memory
 
 
-def report(node: Path, *, quick: bool) -> None:
+def report(*, quick: bool) -> None:
     """Runs and prints it."""
     with tempfile.TemporaryDirectory() as folder:
         with engine(Path(folder) / "data", "--pool-size", str(POOL)) as running:
@@ -64,7 +65,7 @@ def report(node: Path, *, quick: bool) -> None:
             memory = sorted(private_memory(process.pid) for process in running.nodes())
             host = private_memory(running.service_pid("pod-host"))
             took = refill(running, 3 if quick else 20)
-    bare = bare_node(node)
+    bare = bare_node()
     pod = percentile(memory, 50)
     print(f"Generic pods, pool of {POOL}")
     print(f"  memory of a pod's process {pod:.1f} MB; bare node {bare:.1f} MB; {pod / bare:.2f} x")

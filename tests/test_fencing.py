@@ -1,0 +1,57 @@
+"""No request ever runs another function's code: a real router with a stale route, real runtimes."""
+
+from pathlib import Path
+
+import httpx
+
+from tests.parts import OneFunction, router, runtime
+
+HELLO = "module.exports = (req, res) => res.send('hello');"
+OTHER = """
+let calls = 0;
+module.exports = (req, res) => { calls += 1; res.send(`another function, call ${calls}`); };
+"""
+
+
+def folder(path: Path, name: str) -> Path:
+    made = path / name
+    made.mkdir()
+    return made
+
+
+async def test_a_stale_route_over_a_recycle_costs_a_retry_and_runs_nothing(tmp_path: Path) -> None:
+    async with (
+        runtime(folder(tmp_path, "a"), "activation-of-other", "other", OTHER) as recycled,
+        runtime(folder(tmp_path, "b"), "activation-2", "hello", HELLO) as fresh,
+    ):
+        # The address served `hello` once; its pod has been recycled and serves `other` now.
+        stale = (recycled.address, "activation-1")
+        controller = OneFunction(stale, asked=(fresh.address, "activation-2"))
+        async with (
+            router(controller, folder(tmp_path, "r")) as routing,
+            httpx.AsyncClient(base_url=f"http://{routing.address}") as client,
+        ):
+            for method in ("POST", "GET"):
+                answer = await client.request(method, "/fn/hello", content=b"x" * 100_000)
+                assert (answer.status_code, answer.text) == (200, "hello")
+                assert not [name for name in answer.headers if name.startswith("x-sanfran")]
+            assert controller.activations == 1  # the retry; then the stale endpoint was dropped
+            direct = {"x-sanfran-activation": "activation-of-other"}
+            first = await client.get(f"http://{recycled.address}/fn/other", headers=direct)
+            assert first.text == "another function, call 1"
+
+
+async def test_a_client_cannot_name_an_activation(tmp_path: Path) -> None:
+    async with runtime(folder(tmp_path, "a"), "secret-id", "hello", HELLO) as pod:
+        controller = OneFunction((pod.address, "secret-id"))
+        async with (
+            router(controller, folder(tmp_path, "r")) as routing,
+            httpx.AsyncClient() as client,
+        ):
+            forged = {"x-sanfran-activation": "another", "X-SANFRAN-Activation": "another"}
+            through = await client.get(f"http://{routing.address}/fn/hello", headers=forged)
+            assert (through.status_code, through.text) == (200, "hello")
+            for headers in ({}, {"x-sanfran-activation": "another"}):
+                refused = await client.get(f"http://{pod.address}/fn/hello", headers=headers)
+                assert (refused.status_code, refused.content) == (421, b"")
+                assert refused.headers["x-sanfran-retry"] == "fenced"
