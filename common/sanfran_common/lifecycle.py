@@ -129,7 +129,13 @@ class OwnedTasks:
         """Starts work that lives as long as the owner: its end is a failure (`LoopEnded`)."""
 
         async def guarded() -> None:
-            await work
+            try:
+                await work
+            except asyncio.CancelledError:
+                # One that nobody asked for, out of something that it awaited, would end it unseen.
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise
             raise LoopEnded(f"{self._owner}: {name} ended while it was needed")
 
         task = self.spawn(guarded(), name=name)

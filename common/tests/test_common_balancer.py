@@ -30,12 +30,22 @@ def test_a_failed_address_is_left_out_until_its_probe_succeeds() -> None:
 
 def test_each_further_failure_doubles_the_pause_up_to_a_limit() -> None:
     balancer = Balancer(["a:1"])
-    balancer.failed("a:1", now=0)
-    balancer.failed("a:1", now=0)
-    assert balancer.next_probe_at() == EJECT_FIRST * 2
+    pauses, now = [], 0.0
+    for _ in range(10):
+        balancer.failed("a:1", now)
+        due = balancer.next_probe_at()
+        assert due is not None
+        pauses.append(due - now)
+        now = due
+    assert pauses[:3] == pytest.approx([EJECT_FIRST, EJECT_FIRST * 2, EJECT_FIRST * 4])
+    assert pauses[-1] == pytest.approx(EJECT_MOST)
+
+
+def test_calls_that_break_with_one_connection_count_as_one_failure() -> None:
+    balancer = Balancer(["a:1", "b:1"])
     for _ in range(50):
-        balancer.failed("a:1", now=0)
-    assert balancer.next_probe_at() == EJECT_MOST
+        balancer.failed("a:1", now=10)
+    assert balancer.next_probe_at() == 10 + EJECT_FIRST
 
 
 def test_with_all_ejected_the_one_whose_time_is_up_first_is_tried() -> None:

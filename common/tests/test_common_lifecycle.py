@@ -121,6 +121,21 @@ async def test_a_loop_that_ends_early_brings_its_owner_down() -> None:
         await own()
 
 
+async def test_a_loop_ended_by_a_cancellation_that_nobody_asked_for_brings_its_owner_down() -> None:
+    async def wait_for_something_cancelled() -> None:
+        cancelled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        cancelled.cancel()
+        await cancelled
+
+    async def own() -> None:
+        async with OwnedTasks("owner") as tasks:
+            tasks.loop(wait_for_something_cancelled(), name="loop")
+            await asyncio.Event().wait()
+
+    with pytest.raises(LoopEnded):
+        await own()
+
+
 async def test_a_loop_that_never_began_is_no_complaint() -> None:
     async def forever() -> None:
         await asyncio.Event().wait()

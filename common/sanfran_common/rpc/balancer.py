@@ -91,8 +91,12 @@ class Balancer:
             backend.ejected_until = 0.0
 
     def failed(self, address: str, now: float) -> None:
-        """The address could not be reached, or its connection broke: ejected."""
-        if (backend := self._backends.get(address)) is not None:
+        """The address could not be reached, or its connection broke: ejected.
+
+        All calls on one connection fail together, so a failure during the pause says nothing new.
+        """
+        backend = self._backends.get(address)
+        if backend is not None and now >= backend.ejected_until:
             pause = min(EJECT_FIRST * 2**backend.failures, EJECT_MOST)
             backend.failures = min(backend.failures + 1, 16)
             backend.ejected_until = now + pause

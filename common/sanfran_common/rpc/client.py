@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -18,17 +19,16 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from grpclib import GRPCError, Status
 from grpclib.client import Channel, Stream
-from grpclib.config import Configuration
 from grpclib.const import Cardinality
 from grpclib.exceptions import ProtocolError, StreamTerminatedError
 from grpclib.metadata import Deadline
 from h2.exceptions import StreamClosedError
 from sanfran_proto.grpc.health import v1 as health
 
-from sanfran_common.config import split_host_port
 from sanfran_common.lifecycle import OwnedTasks
-from sanfran_common.rpc.addresses import UNIX, parse_target
+from sanfran_common.rpc.addresses import parse_target
 from sanfran_common.rpc.balancer import Balancer, NoAddress
+from sanfran_common.rpc.channel import open_channel as open_channel
 from sanfran_common.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -38,32 +38,14 @@ log = get_logger("rpc")
 
 CONNECT_TIMEOUT = 2.0
 """Seconds; within one cluster a connection takes milliseconds or never comes."""
+CONNECT_LEAST = 0.5
+"""Seconds of trying below which a connection that did not come says nothing about the address."""
 PROBE_TIMEOUT = 1.0
 RESOLVE_EVERY = 5.0
 """Seconds between look-ups of a DNS name; also how late a new replica gets its first call."""
-TCP_KEEPALIVE = Configuration(
-    # A cut network says nothing. Without pings a watch would wait for ever on a dead connection.
-    _keepalive_time=10.0,
-    _keepalive_timeout=5.0,
-    _keepalive_permit_without_calls=True,
-    _http2_max_pings_without_data=0,
-    _http2_min_sent_ping_interval_without_data=5.0,
-)
 BROKEN = (OSError, StreamTerminatedError, ProtocolError)
 
 Pick = Callable[[frozenset[str]], str]
-
-
-def open_channel(address: str) -> Channel:
-    """A plain grpclib channel to one address; connects at its first call.
-
-    Args:
-        address: `host:port` or `unix:/path`.
-    """
-    if address.startswith(UNIX):
-        return Channel(path=address.removeprefix(UNIX))
-    host, number = split_host_port(address)
-    return Channel(host, number, config=TCP_KEEPALIVE)
 
 
 class RpcClient:
@@ -79,6 +61,9 @@ class RpcClient:
         self._metadata = {"authorization": f"Bearer {secret}"} if secret else {}
         self._balancer = Balancer(self._target.fixed)
         self._channels: dict[str, Channel] = {}
+        self._calls: Counter[Channel] = Counter()  # that run
+        self._retired: set[Channel] = set()  # of addresses that are gone, until their calls end
+        self._closed = False
         self._changed = asyncio.Event()
         self._ejected = asyncio.Event()
         self._tasks = OwnedTasks(f"rpc client {addresses}")
@@ -96,12 +81,14 @@ class RpcClient:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._closed = True
         try:
             await self._tasks.__aexit__(kind, error, trace)
         finally:
-            for channel in self._channels.values():
+            for channel in (*self._channels.values(), *self._retired):
                 channel.close()
             self._channels.clear()
+            self._retired.clear()
 
     @property
     def channel(self) -> Channel:
@@ -151,7 +138,7 @@ class RpcClient:
         deadline: Deadline | None,
     ) -> AsyncIterator[Stream[Any, Any]]:
         address, channel = await self._connect(pick, deadline)
-        self._balancer.started(address)
+        self._calls[channel] += 1
         try:
             async with open_stream(channel) as stream:
                 yield stream
@@ -169,26 +156,44 @@ class RpcClient:
             raise GRPCError(Status.UNAVAILABLE, f"{address}: connection broke") from error
         finally:
             self._balancer.ended(address)
+            self._calls[channel] -= 1
+            self._close_unused(channel)
 
     async def _connect(self, pick: Pick, deadline: Deadline | None) -> tuple[str, Channel]:
+        """Counts the call as pending at the address that it returns."""
         tried: set[str] = set()
         last: BaseException | None = None
         while True:
+            if self._closed:
+                raise GRPCError(Status.UNAVAILABLE, "this client is closed")
             try:
                 address = pick(frozenset(tried))
             except NoAddress as error:
                 text = f"no address answers: {last}" if last else str(error)
                 raise GRPCError(Status.UNAVAILABLE, text) from (last or error)
             channel = self._channel_to(address)
+            left = CONNECT_TIMEOUT if deadline is None else deadline.time_remaining()
+            self._balancer.started(address)
             try:
-                left = CONNECT_TIMEOUT if deadline is None else deadline.time_remaining()
                 async with asyncio.timeout(min(left, CONNECT_TIMEOUT)):
                     await channel.__connect__()
                 return address, channel
-            except OSError as error:  # TimeoutError is one
+            except OSError as error:
+                self._balancer.ended(address)
                 tried.add(address)
                 last = error
-                self._eject(address, error)
+                if left >= CONNECT_LEAST or not isinstance(error, TimeoutError):
+                    self._eject(address, error)
+            except BaseException:
+                self._balancer.ended(address)
+                raise
+
+    def _close_unused(self, channel: Channel) -> None:
+        if not self._calls[channel]:
+            del self._calls[channel]
+            if channel in self._retired:
+                self._retired.discard(channel)
+                channel.close()
 
     def _eject(self, address: str, error: BaseException) -> None:
         log.debug("address ejected", address=address, error=str(error))
@@ -198,9 +203,11 @@ class RpcClient:
     async def _probe(self) -> None:
         """Asks ejected addresses for their health when their time is up."""
         while True:
+            # At the same time: one that takes its time must not keep another from coming back.
+            async with asyncio.TaskGroup() as probes:
+                for address in self._balancer.to_probe(time.monotonic()):
+                    probes.create_task(self._probe_one(address), name=f"probe {address}")
             now = time.monotonic()
-            for address in self._balancer.to_probe(now):
-                await self._probe_one(address)
             due = self._balancer.next_probe_at()
             self._ejected.clear()
             try:
@@ -236,7 +243,10 @@ class RpcClient:
     def _replace(self, addresses: set[str]) -> None:
         if self._balancer.update(sorted(addresses)):
             for gone in self._channels.keys() - addresses:
-                self._channels.pop(gone).close()
+                # A replica that stops leaves the name at once, and finishes what it runs.
+                channel = self._channels.pop(gone)
+                self._retired.add(channel)
+                self._close_unused(channel)
             self._changed.set()
 
 

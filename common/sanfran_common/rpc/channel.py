@@ -1,0 +1,112 @@
+"""A grpclib channel to one address, and what grpclib 0.4 needs for a process that stays up."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+from types import TracebackType
+from typing import Any, cast
+
+from grpclib.client import Channel, Stream
+from grpclib.protocol import H2Protocol
+from grpclib.utils import DeadlineWrapper
+
+from sanfran_common.config import split_host_port
+from sanfran_common.rpc.addresses import UNIX
+
+KEEPALIVE = {
+    # A cut network says nothing: without probes a watch would wait for ever on a dead connection.
+    # The kernel sends and answers them, so that a process whose event loop is held is not taken for
+    # one beyond reach, as with pings of HTTP/2. Seconds, but for the last: see tcp(7).
+    "TCP_KEEPIDLE": 10,
+    "TCP_KEEPINTVL": 2,
+    "TCP_KEEPCNT": 3,
+    "TCP_USER_TIMEOUT": 15_000,
+}
+
+
+def open_channel(address: str) -> Channel:
+    """A grpclib channel to one address; connects at its first call.
+
+    Args:
+        address: `host:port` or `unix:/path`.
+    """
+    if address.startswith(UNIX):
+        return _Channel(path=address.removeprefix(UNIX))
+    host, number = split_host_port(address)
+    return _Channel(host, number)
+
+
+class _Channel(Channel):
+    def request(self, *args: Any, **settings: Any) -> Stream[Any, Any]:
+        stream = super().request(*args, **settings)
+        cast("Any", stream).__class__ = _Stream
+        return stream
+
+    async def _create_connection(self) -> H2Protocol:
+        protocol = await super()._create_connection()
+        if self._path is None:
+            _keep_alive(protocol.connection._transport.get_extra_info("socket"))
+        return protocol
+
+
+def _keep_alive(connection: Any) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        if (option := getattr(socket, name, None)) is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+class _Stream(Stream[Any, Any]):
+    async def __aenter__(self) -> Stream[Any, Any]:
+        self._wrapper = _Wrapper()
+        if self._deadline is not None:
+            self._wrapper_ctx = self._wrapper.start(self._deadline)
+            self._wrapper_ctx.__enter__()
+        return self
+
+
+class _Wrapper(DeadlineWrapper):
+    """Wakes those who wait in a call whose connection broke or whose time is up.
+
+    grpclib does it by cancelling their tasks, and raises another error in place of `CancelledError`. Here
+    the task's count of cancellations goes back too: left raised, the task's next task group (Python
+    3.13) or timeout (3.11.2) would end it as cancelled. And a cancellation by somebody else in the same
+    tick stays one: a loop that connects again and again would never end.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._before: dict[asyncio.Task[Any], int] = {}
+        self._woken: Counter[asyncio.Task[Any]] = Counter()
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        task = _this_task()
+        self._before[task] = task.cancelling()
+
+    def cancel(self, error: Exception) -> None:
+        self._woken.update(self._tasks)
+        super().cancel(error)
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        task = _this_task()
+        for _ in range(self._woken.pop(task, 0)):
+            task.uncancel()
+        by_others = task.cancelling() > self._before.pop(task)
+        if by_others and exc_type is asyncio.CancelledError:
+            self._tasks.discard(task)
+            return
+        super().__exit__(exc_type, exc_val, exc_tb)
+
+
+def _this_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None, "a call belongs to a task"
+    return task

@@ -1,0 +1,193 @@
+"""What is left of calls whose connection breaks, whose address goes, or whose caller does."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpclib import GRPCError, Status
+from sanfran_common.rpc.client import RpcClient
+from sanfran_common.rpc.server import RpcServer
+from sanfran_proto.sanfran import v1 as pb
+
+
+class Held(pb.ControllerBase):
+    """Answers when it is let go."""
+
+    def __init__(self) -> None:
+        self.entered = asyncio.Event()
+        self.let_go = asyncio.Event()
+
+    async def activate(self, message: pb.ActivateFunctionRequest) -> pb.Route:
+        self.entered.set()
+        await self.let_go.wait()
+        return pb.Route(name=message.name)
+
+
+ASK = pb.ActivateFunctionRequest(name="hello")
+
+
+@contextlib.asynccontextmanager
+async def held_call(client: RpcClient, held: Held) -> AsyncIterator[asyncio.Task[Any]]:
+    """A call that has reached the server and waits there."""
+
+    async def call() -> tuple[Status | None, int]:
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            await pb.ControllerStub(client.channel).activate(ASK)
+        except GRPCError as error:
+            return error.status, task.cancelling()
+        return None, task.cancelling()
+
+    held.entered.clear()
+    calling = asyncio.create_task(call())
+    async with asyncio.timeout(2):
+        await held.entered.wait()
+        yield calling
+        await asyncio.wait({calling})
+
+
+def connection(client: RpcClient) -> Any:
+    """The protocol of the client's only connection."""
+    (channel,) = client._channels.values()
+    return channel._protocol
+
+
+def failures(client: RpcClient, address: str) -> int:
+    return client._balancer._backends[address].failures
+
+
+async def until(true: Callable[[], bool], patience: float = 5) -> None:
+    async with asyncio.timeout(patience):
+        while not true():  # noqa: ASYNC110  # probes tell nobody of themselves
+            await asyncio.sleep(0.01)
+
+
+@contextlib.contextmanager
+def beyond_reach() -> Iterator[str]:
+    """An address where a connection neither comes nor is refused: its queue is full."""
+    with socket.socket() as listening, contextlib.ExitStack() as waiting:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        for _ in range(3):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(listening.getsockname())
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+async def test_a_call_whose_connection_broke_leaves_its_task_uncancelled() -> None:
+    held = Held()
+    async with RpcServer([held], "127.0.0.1:0") as server, RpcClient(server.address) as client:
+        async with held_call(client, held) as calling:
+            connection(client).connection_lost(None)
+        assert calling.result() == (Status.UNAVAILABLE, 0)
+
+
+async def test_a_call_over_its_deadline_leaves_its_task_uncancelled(tmp_path: Path) -> None:
+    held = Held()
+    async with RpcServer([held], f"unix:{tmp_path}/a") as server, RpcClient(server.address) as rpc:
+        with pytest.raises(GRPCError) as late:
+            await pb.ControllerStub(rpc.channel).activate(ASK, timeout=0.05)
+    assert late.value.status is Status.DEADLINE_EXCEEDED
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+@pytest.mark.parametrize("first", ["cancelled", "broken"])
+async def test_a_caller_cancelled_in_the_tick_in_which_the_connection_breaks_is_cancelled(
+    first: str,
+) -> None:
+    held = Held()
+    async with RpcServer([held], "127.0.0.1:0") as server, RpcClient(server.address) as client:
+        async with held_call(client, held) as calling:
+            if first == "cancelled":
+                calling.cancel()
+            connection(client).connection_lost(None)
+            if first == "broken":
+                calling.cancel()
+        assert calling.cancelled()
+
+
+async def test_a_probe_that_breaks_is_followed_by_the_next(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/a"
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.close()
+
+    async with RpcClient(f"{address},unix:{tmp_path}/nobody") as client:
+        async with await asyncio.start_unix_server(hang_up, f"{tmp_path}/a"):
+            with pytest.raises(GRPCError):
+                await pb.ControllerStub(client.at(address)).activate(ASK)
+            await until(lambda: failures(client, address) >= 3)
+        (tmp_path / "a").unlink(missing_ok=True)
+        async with RpcServer([Held()], address):
+            await until(lambda: not failures(client, address))
+
+
+async def test_an_address_that_leaves_the_name_finishes_its_calls_and_closes() -> None:
+    held = Held()
+    async with RpcServer([held], "127.0.0.1:0") as server:
+        number = server.address.rpartition(":")[2]
+        async with RpcClient(f"dns:localhost:{number}") as client:
+            async with asyncio.timeout(5):
+                await client.wait_changed()
+            async with held_call(client, held) as calling:
+                client._replace(set())
+                assert client.each() == {}
+                held.let_go.set()
+            assert calling.result() == (None, 0)
+            assert not client._channels
+            assert not client._retired
+            assert not client._calls
+
+
+async def test_a_connection_that_had_too_little_time_ejects_nobody() -> None:
+    with beyond_reach() as address:
+        async with RpcClient(address) as client:
+            stub = pb.ControllerStub(client.channel)
+            with pytest.raises(GRPCError) as refused:
+                await stub.activate(ASK, timeout=0.05)
+            assert refused.value.status is Status.UNAVAILABLE
+            assert client._balancer.next_probe_at() is None
+            with pytest.raises(GRPCError):
+                await stub.activate(ASK, timeout=0.6)
+            assert client._balancer.next_probe_at() is not None
+            assert client._balancer._backends[address].pending == 0
+
+
+async def test_addresses_beyond_reach_do_not_delay_the_probe_of_another(tmp_path: Path) -> None:
+    with beyond_reach() as one, beyond_reach() as two, beyond_reach() as three:
+        late = f"unix:{tmp_path}/late"
+        async with RpcClient(f"{one},{two},{three},{late}") as client:
+            for address in (one, two, three, late):
+                client._eject(address, OSError("test"))
+            async with RpcServer([Held()], late):
+                await until(lambda: not failures(client, late), patience=2)
+
+
+async def test_a_call_after_the_end_of_its_client_is_unavailable_and_opens_nothing() -> None:
+    async with RpcServer([Held()], "127.0.0.1:0") as server:
+        async with RpcClient(server.address) as client:
+            stub = pb.ControllerStub(client.channel)
+        with pytest.raises(GRPCError) as refused:
+            await stub.activate(ASK)
+        assert refused.value.status is Status.UNAVAILABLE
+        assert not client._channels
+
+
+async def test_the_kernel_watches_tcp_connections() -> None:
+    held = Held()
+    async with RpcServer([held], "127.0.0.1:0") as server, RpcClient(server.address) as client:
+        async with held_call(client, held):
+            transport = connection(client).connection._transport
+            option = transport.get_extra_info("socket").getsockopt
+            assert option(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert option(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
+            held.let_go.set()
