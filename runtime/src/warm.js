@@ -31,7 +31,11 @@ async function warm(activation, address) {
   const argv = process.argv[1];
   fs.writeFileSync(file, "module.exports = (req, res) => { res.send('Hello ' + req.query.name); };\n");
   try {
-    await activation.open({ activation_id: id, name: 'warm', root: process.cwd(), entry });
+    const cwd = process.cwd();
+    const order = { activation_id: id, name: 'warm', version: 1, root: cwd, entry, env: {}, cwd };
+    // Parsed as an order from the sidecar is: that, too, is slow the first time.
+    const answer = await activation.load(JSON.parse(JSON.stringify(order)));
+    if (answer.type !== 'loaded') throw new Error(answer.message);
     await serve(address, id);
   } finally {
     activation.close();
@@ -46,6 +50,7 @@ function serve({ address, port, family }, id) {
   const host = address === '0.0.0.0' ? '127.0.0.1' : address === '::' ? '::1' : address;
   return new Promise((resolve, reject) => {
     const socket = net.connect({ host, port, family });
+    socket.setEncoding('utf8'); // as the control socket does
     let answered = 0;
     socket.on('error', reject);
     socket.on('close', () => reject(new Error('warming ended early')));
