@@ -4,8 +4,9 @@
 
 const { Writable } = require('node:stream');
 
-// One log line, in characters; longer ones are cut. Also bounds text that never ends its line.
-const MAX_LINE = 16 * 1024;
+// One log line, in characters; longer ones are cut, as the sidecar would with those over 8,192. Also
+// bounds text that never ends its line.
+const MAX_LINE = 8000;
 
 class Log {
   #control;

@@ -5,7 +5,9 @@ the sidecar's process makes itself the reaper of all its descendants (PR_SET_CHI
 orphan becomes its child, whatever the orphan does to its environment. When a pod's process has
 been killed, every child that is neither another pod's process nor bears another living pod's
 folder in its environment is killed, until there is none: a process that hides where it comes from
-dies with the first pod that ends. Elsewhere only the group is killed.
+dies with the first pod that ends. Elsewhere only the group is killed. What forks and exits all the
+time, each process living less than a millisecond, is faster than the search and escapes it; only a
+PID namespace of its own, as in a Kubernetes pod, ends that.
 """
 
 from __future__ import annotations

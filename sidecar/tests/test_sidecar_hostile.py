@@ -78,12 +78,20 @@ async def test_folders_nested_deeper_than_any_path_are_wiped(bench: Bench) -> No
     assert len(bench.left()) == 1
 
 
-async def test_endless_output_of_a_child_holds_up_nothing(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    "flood",
+    [
+        "require('child_process').spawn('yes', [''], { stdio: 'inherit' })",
+        "setInterval(() => { for (let i = 0; i < 1000; i++) console.log('x'.repeat(200)) }, 1)",
+        CONTROL
+        + """const line = JSON.stringify({ type: 'log', time_ms: 1, level: 'info', text: '' }) + '\\n'
+        const go = () => control.write(line.repeat(10_000), go)
+        go()""",
+    ],
+)
+async def test_endless_output_holds_up_nothing(bench: Bench, flood: str) -> None:
     stub, _ = await bench.generic()
-    source = """
-    require('child_process').spawn('yes', [''], { stdio: 'inherit' })
-    module.exports = (req, res) => res.send('fine')
-    """
+    source = f"{flood}; module.exports = (req, res) => res.send('fine')"
     answer = await stub.activate(bench.order("a1", bench.api.function(source)))
     assert answer.loaded is not None
     lines = stub.stream_logs(pb.PodLogsRequest(follow=True))
