@@ -98,11 +98,6 @@ class Activator:
             self.waiting -= 1
             waiter.assign(endpoint)
 
-    def refuse_all(self, problem: Problem) -> None:
-        """Answers everything that waits, at a stop."""
-        for function in list(self._table.functions.values()):
-            self._refuse_all(function, problem)
-
     def _refuse_all(self, function: Function, problem: Problem) -> None:
         # Only those that wait now: one that is refused may make room for its client's next request.
         for waiter in list(function.waiting):

@@ -7,6 +7,7 @@ pipelined requests are answered in order. A client that ends its side of the con
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import struct
 from time import monotonic
@@ -41,11 +42,11 @@ PIPELINE_BYTES = 65536
 LINGER = 2.0
 """Seconds that a closing connection still reads, so that a client in the middle of its body gets
 to see the answer instead of a reset (RFC 9112, section 9.6)."""
-
-
 _HELD, _PUSHED_BACK, _AHEAD, _UNREAD = 1, 2, 4, 8
 """Why reading is paused: the pod has not taken the request; the pod reads slowly; the next requests
 wait for this one; the client does not read its answers."""
+_EMPTY_LINES = re.compile(rb"(?:\r\n)++")
+"""Ignored before a request (RFC 9112, section 2.2)."""
 _RESET = struct.pack("ii", 1, 0)
 
 
@@ -103,9 +104,8 @@ class ClientConnection(Timed, asyncio.Protocol):
         peername = transport.get_extra_info("peername")
         sockname = transport.get_extra_info("sockname")
         self.peer = peername[0] if peername else "unknown"
-        host = (
-            f"{sockname[0]}:{sockname[1]}" if sockname and ":" not in sockname[0] else "localhost"
-        )
+        named = sockname and ":" not in sockname[0]
+        host = f"{sockname[0]}:{sockname[1]}" if named else "localhost"
         self._parser = HeadParser(
             self.peer.encode(),
             host.encode(),
@@ -145,7 +145,7 @@ class ClientConnection(Timed, asyncio.Protocol):
         elif self._body is not None:
             self._read_body(exchange, self._body, data)
         elif self._tunnel:
-            self.plane.wheel.set(self, monotonic() + self.plane.config.tunnel_idle_timeout)
+            self.tunnel_used()
             exchange.tunnel(data)
         else:
             self._buffer += data
@@ -171,7 +171,7 @@ class ClientConnection(Timed, asyncio.Protocol):
             self.transport.abort()
         elif exchange is not None:
             if self._tunnel:
-                self.transport.close()
+                self.transport.abort()
             else:
                 exchange.on_timeout()
         elif self._buffer:
@@ -180,10 +180,6 @@ class ClientConnection(Timed, asyncio.Protocol):
             self._close()
 
     # Called by the exchange.
-
-    def set_deadline(self, deadline: float) -> None:
-        """`Exchange.on_timeout` is called then."""
-        self.plane.wheel.set(self, deadline)
 
     def hold_body(self, hold: bool) -> None:
         """Nothing more of the body is wanted before the pod has taken the request."""
@@ -196,11 +192,15 @@ class ClientConnection(Timed, asyncio.Protocol):
     def tunnel(self) -> None:
         """From here on, bytes."""
         self._tunnel = True
-        self.plane.wheel.set(self, monotonic() + self.plane.config.tunnel_idle_timeout)
+        self.tunnel_used()
         ahead, self._buffer = self._buffer, b""
         if ahead and self._exchange is not None:
             self._exchange.tunnel(ahead)
         self._pause(_AHEAD, False)
+
+    def tunnel_used(self) -> None:
+        """A byte has come from either side."""
+        self.plane.wheel.set(self, monotonic() + self.plane.config.tunnel_idle_timeout)
 
     def next_request(self, now: float) -> None:
         """Ready for the next request, which may be in the buffer already."""
@@ -286,8 +286,8 @@ class ClientConnection(Timed, asyncio.Protocol):
     def _read_head(self, searched: int) -> bool:
         """Begins the next request. False: its head is not complete, or was refused."""
         buffer = self._buffer
-        if buffer[0] == 13 and buffer.startswith(b"\r\n"):
-            self._buffer = buffer = buffer[2:]  # RFC 9112, section 2.2: one empty line before
+        if buffer[0] == 13 and (empty := _EMPTY_LINES.match(buffer)):
+            self._buffer = buffer = buffer[empty.end() :]
             searched = 0
             if not buffer:
                 return False
@@ -301,7 +301,7 @@ class ClientConnection(Timed, asyncio.Protocol):
                     check_lines(buffer)
                 if not self._head_begun:
                     self._head_begun = True
-                    self.set_deadline(monotonic() + self.plane.config.head_timeout)
+                    self.plane.wheel.set(self, monotonic() + self.plane.config.head_timeout)
                 return False
             head = buffer[:end]
             request = self._parser.parse_usual(head) or self._parser.parse(head)
@@ -380,7 +380,8 @@ class ClientConnection(Timed, asyncio.Protocol):
         self._closing = True
         self._exchange = self._body = None
         self._buffer = b""
-        wait = LINGER if linger else self.plane.config.idle_timeout
+        reads = not self.transport.get_write_buffer_size()
+        wait = LINGER if linger and reads else self.plane.config.idle_timeout
         self.plane.wheel.set(self, monotonic() + wait)
         if linger and not self.transport.is_closing():
             self._pause(self._paused, False)

@@ -73,7 +73,6 @@ HEAD_TOO_LARGE = Problem(431, "head_too_large", "the request's head is too large
 
 NOT_FOUND = Problem(404, "not_found", "no such function")
 LOAD_FAILED = Problem(500, "load_failed", "the function's code failed to load; see its logs")
-INTERNAL = Problem(500, "internal", "the router failed", close=True)
 
 POD_FAILED = Problem(502, "pod_failed", "the function's process failed before it answered")
 BAD_ANSWER = Problem(502, "pod_failed", "the function's process gave no valid HTTP answer")

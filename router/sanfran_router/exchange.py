@@ -60,8 +60,7 @@ class Exchange:
 
     # What has gone wrong so far
     _again = False
-    _fresh = False
-    _died = False
+    _repeated = False
 
     def __init__(
         self, plane: DataPlane, client: ClientConnection, request: Request, function: Function
@@ -149,8 +148,8 @@ class Exchange:
             self.fail(problem)
             return
         self._queued = True
-        limit = min(self._timeout, self.plane.config.queue_timeout)
-        self.client.set_deadline(self.began + limit)
+        limit = monotonic() + self.plane.config.queue_timeout
+        self.plane.wheel.set(self.client, min(limit, self.began + self._timeout))
 
     def assign(self, endpoint: Endpoint) -> None:
         """Takes a place at an endpoint; `_release` gives it back."""
@@ -164,9 +163,9 @@ class Exchange:
             self.plane.table.busy.add(function)
         if self._queued:
             self._queued = False
-            self.client.set_deadline(self.began + self._timeout)
+            self.plane.wheel.set(self.client, self.began + self._timeout)
         idle = endpoint.idle
-        if not self._fresh:
+        if not self._repeated:  # else only on a fresh connection: it must not be a closed one again
             while idle:
                 connection = idle.pop()
                 if not connection.transport.is_closing():
@@ -244,16 +243,11 @@ class Exchange:
         if not upstream.reused:
             self.function.drop(endpoint, fenced=False)
         replayable = self.replay is not None or not self.request.length
-        if upstream.heard or not self.request.idempotent or not replayable:
+        if upstream.heard or self._repeated or not self.request.idempotent or not replayable:
             self.fail(errors.POD_FAILED)
-        elif upstream.reused and not self._fresh:
-            self._fresh = True
-            self._retry("stale")
-        elif not self._died:
-            self._died = True
-            self._retry("died")
         else:
-            self.fail(errors.POD_FAILED)
+            self._repeated = True
+            self._retry("stale" if upstream.reused else "died")
 
     def on_bad_answer(self) -> None:
         """The pod sent what is no HTTP; its connection is closed already."""
@@ -359,6 +353,7 @@ class Exchange:
     def _retry(self, cause: str) -> None:
         self.function.traffic.retried(cause)
         self._stop_fence_wait()
+        self.client.pause_upload(False)  # the next pod may read faster
         self._release()
         self._again = True
         self._route()

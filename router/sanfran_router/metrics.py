@@ -95,7 +95,8 @@ class RouterCollector(Collector):
 
 
 def _add_classes(family: CounterMetricFamily, name: str, by_class: Sequence[int]) -> None:
-    for label, count in zip(_CLASSES, by_class, strict=True):
+    # A status beyond the classes is a server error (RFC 9110, section 15).
+    for label, count in zip(_CLASSES, (*by_class[:5], sum(by_class[5:])), strict=True):
         if count:
             family.add_metric((name, label), count)
 

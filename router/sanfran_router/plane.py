@@ -70,7 +70,7 @@ class DataPlane:
         """Connections over the limit."""
 
     def connect(self, endpoint: Endpoint, exchange: Exchange) -> None:
-        """Opens a connection; `exchange.on_connected` or `on_connect_failed` follows."""
+        """Opens a connection; `exchange.send` or `on_connect_failed` follows."""
         self.spawn(self._connect(endpoint, exchange), f"connect {endpoint.address}")
 
     async def _connect(self, endpoint: Endpoint, exchange: Exchange) -> None:
@@ -84,7 +84,9 @@ class DataPlane:
         except (OSError, ValueError):  # TimeoutError is an OSError
             exchange.on_connect_failed(endpoint)
             return
-        if exchange.wants(endpoint):
+        if connection.transport.is_closing():
+            exchange.on_connect_failed(endpoint)  # accepted, and closed before anything was sent
+        elif exchange.wants(endpoint):
             exchange.send(connection)
         else:
             connection.rest(monotonic())

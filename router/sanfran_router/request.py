@@ -56,7 +56,11 @@ _SHORTEST_LINE = 4
 """Bytes of a header; a head with fewer than so many for each allowed one needs no counting."""
 _ONCE = (b"content-length", b"transfer-encoding")
 _IDEMPOTENT = frozenset([b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"])
-_STANDARD_CONNECTION = frozenset([b"close", b"keep-alive", b"upgrade", b""])
+_NOT_DROPPED = frozenset(
+    [b"close", b"keep-alive", b"upgrade", b"", b"content-length", b"transfer-encoding"]
+)
+"""Connection options that name no header, or one that frames the body: without it the pod would
+read another message."""
 
 _id_prefix = os.urandom(6).hex().encode() + b"-"
 _ids = count(1)
@@ -165,7 +169,12 @@ class HeadParser:
     def parse_usual(self, raw: bytes) -> Request | None:
         """Parses what is exactly one head, and a usual one; None: `parse` has to look at it."""
         match = USUAL_REQUEST.fullmatch(raw)
-        if match is None or len(raw) > self._surely_few:
+        if match is None:
+            return None
+        size = len(raw)
+        if size > self._surely_few and (
+            size > self._max_head or raw.count(b"\n") - 2 > self._max_headers
+        ):
             return None
         request = Request()
         request.method, name, host, connection = match.groups()
@@ -308,11 +317,9 @@ class HeadParser:
             request.keep_alive = False
         elif b"keep-alive" in tokens:
             request.keep_alive = True
-        for token in tokens - _STANDARD_CONNECTION:
-            start = token + b":"
-            # What frames the body stays: dropping it would make the pod read another message.
-            if token not in (b"content-length", b"transfer-encoding"):
-                self._lines[:] = [x for x in self._lines if x[: len(start)].lower() != start]
+        dropped = tokens - _NOT_DROPPED
+        if dropped:
+            self._lines[:] = [x for x in self._lines if x[: x.index(b":")].lower() not in dropped]
         # An upgrade beside a body, or to HTTP/2 behind the router's back, is only a plain request.
         upgrade = self._special.get(b"upgrade", b"")
         plain = request.http10 or request.length or upgrade.lower().startswith(b"h2c")

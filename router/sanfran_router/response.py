@@ -23,6 +23,7 @@ _SPECIAL = re.compile(
     rb"\r\n(connection|keep-alive|content-length|transfer-encoding|upgrade|proxy-connection"
     rb"|x-sanfran-[^:]*):[ \t]*([^\r]*)"
 )
+_LINE = re.compile(rb"\r\n([^:\r]+):[^\r]*")
 _KEEP = (b"content-length", b"transfer-encoding")
 _NOT_LISTED = frozenset([*_KEEP, b"close", b"keep-alive", b"upgrade", b""])
 
@@ -95,7 +96,7 @@ def parse_response(raw: bytes, *, to_head: bool, dechunk: bool = False) -> Respo
         elif name == b"x-sanfran-retry":
             retry = status == 421
         elif name == b"upgrade":
-            switch = value
+            switch = raw[special.start(2) : special.end(2)].rstrip(b" \t")
             if status == 426:
                 continue
         if bodiless or name not in _KEEP:
@@ -105,10 +106,8 @@ def parse_response(raw: bytes, *, to_head: bool, dechunk: bool = False) -> Respo
     http10 = match[1] == b"0"
     if chunked and http10:
         raise BadAnswer("Transfer-Encoding in HTTP/1.0")
-    for token in listed:
-        cuts += [
-            (at.start(), at.end()) for at in re.finditer(rb"\r\n%b:[^\r]*" % re.escape(token), low)
-        ]
+    if listed:
+        cuts += [line.span() for line in _LINE.finditer(low) if line[1] in listed]
     if bodiless or to_head or status == 304:
         size = BODY_NONE
     elif chunked:

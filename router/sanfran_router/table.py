@@ -143,9 +143,9 @@ class Function:
             fenced: its pod answered that it runs something else or drains; else it failed.
         """
         key = (endpoint.address, endpoint.activation_id)
-        self.setbacks = min(self.setbacks + 1, 16)
         self._dropped[key] = fenced or self._dropped.get(key, False)
-        if endpoint in self.endpoints:
+        if endpoint in self.endpoints:  # one setback, however many requests see it
+            self.setbacks = min(self.setbacks + 1, 16)
             self.endpoints.remove(endpoint)
         endpoint.retire()
 

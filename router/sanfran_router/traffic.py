@@ -42,8 +42,9 @@ class Traffic:
 
     def __init__(self) -> None:
         self.requests = 0
-        self.by_class = [0, 0, 0, 0, 0, 0]
-        """Answers by status // 100; at 0 those whose client left before one began."""
+        self.by_class = [0] * 10
+        """Answers by status // 100; at 0 those whose client left before one began, from 6 on those
+        whose handler made a status up."""
         self.latency_buckets = [0] * (len(LATENCY_BOUNDS) + 1)
         self.latency_seconds = 0.0
         self.activations = 0

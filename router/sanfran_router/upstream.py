@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MAX_ANSWER_HEAD = 65536
 """Bytes; four times what Node accepts itself."""
 
+LINGER = 2.0
+"""Seconds for the last bytes of a tunnel to reach a pod."""
+
 HEAD: Final = 0
 LENGTH: Final = 1
 CHUNKS: Final = 2
@@ -104,13 +107,14 @@ class UpstreamConnection(Timed, asyncio.Protocol):
     def on_deadline(self) -> None:
         """Idle for long enough."""
         if self.exchange is None:
-            self.close()
+            self.transport.abort()
 
     def close(self) -> None:
         """Closes at once. The request that it serves, if any, is not told."""
         self.exchange = None
         if self._phase == TUNNEL:
-            self.transport.close()  # with what the client said last
+            self.transport.close()  # with what the client said last, if the pod reads it
+            self.plane.wheel.set(self, monotonic() + LINGER)
         else:
             self.transport.abort()
 
@@ -163,6 +167,8 @@ class UpstreamConnection(Timed, asyncio.Protocol):
                 self.close()
                 exchange.on_bad_answer()
         else:
+            if phase == TUNNEL:
+                exchange.client.tunnel_used()
             exchange.client.transport.write(data)
 
     def _on_usual(self, exchange: Exchange, data: bytes, match: re.Match[bytes]) -> bool:

@@ -2,14 +2,16 @@
 
 What matches here is valid HTTP without anything that needs thought, so it may skip the full
 parsers: 2 µs instead of 6 per request (bench/router_cpu.py). A match must mean exactly what the
-full parser would say, which tests/test_router_usual.py checks; what does not match is not wrong.
+full parser would say, which tests/test_router_heads.py and test_router_answers.py check; what does not match is not wrong.
 """
 
 from __future__ import annotations
 
 import re
+import string
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_TOKEN_BYTES = b"!#$%&'*+-.^_`|~" + (string.digits + string.ascii_letters).encode()
+_TOKEN = b"[%b]" % re.escape(_TOKEN_BYTES)
 _VALUE = rb"(?![ \t])[\t\x20-\x7e\x80-\xff]*+"
 
 
@@ -21,8 +23,9 @@ def _line(special: bytes, initials: bytes) -> bytes:
         initials: the letters that they begin with, to spare the others the look.
     """
     letters = initials.lower() + initials.upper()
-    return rb"(?:[^%b\x00-\x20:\x7f-\xff]|(?!(?i:%b))[%b])%b*+: %b\r\n" % (
-        letters,
+    others = re.escape(bytes(byte for byte in _TOKEN_BYTES if byte not in letters))
+    return rb"(?:[%b]|(?!(?i:%b))[%b])%b*+: %b\r\n" % (
+        others,
         special,
         letters,
         _TOKEN,

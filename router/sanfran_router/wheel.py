@@ -63,14 +63,22 @@ class TimerWheel:
         due = int(now / TICK)
         while self._next <= due:
             slot, self._next = self._next, self._next + 1
-            for item in self._slots.pop(slot, ()):
-                item._slot = _NO_SLOT
-                item.looked_at = NEVER
-                if item.deadline <= now:
-                    item.deadline = NEVER
-                    item.on_deadline()
-                elif item.deadline != NEVER:
-                    self._move(item, int(item.deadline / TICK) + 1)
+            items = self._slots.pop(slot, set())
+            try:
+                while items:
+                    self._look_at(items.pop(), now)
+            finally:
+                for item in items:  # one has failed: the others get their turn in the next slot
+                    self._move(item, self._next)
+
+    def _look_at(self, item: Timed, now: float) -> None:
+        item._slot = _NO_SLOT
+        item.looked_at = NEVER
+        if item.deadline <= now:
+            item.deadline = NEVER
+            item.on_deadline()
+        elif item.deadline != NEVER:
+            self._move(item, int(item.deadline / TICK) + 1)
 
     def start(self) -> None:
         """Turns by itself from now on."""

@@ -302,12 +302,28 @@ def test_one_parser_reads_head_after_head() -> None:
         assert (b"X-A" in again.head) == (b"X-A" in raw)
 
 
+def test_the_short_way_takes_the_head_of_a_browser_and_keeps_the_limits() -> None:
+    browser = get(b"User-Agent: " + b"m" * 300, b"Accept: " + b"a" * 300, b"Cookie: " + b"c" * 300)
+    assert parser().parse_usual(browser) is not None
+    assert parser().parse_usual(get(*[b"X-A: b"] * 19)) is not None
+    assert parser().parse_usual(get(*[b"X-A: b"] * 20)) is None
+    assert parser().parse_usual(get(b"X-A: " + b"b" * 4000)) is None
+
+
+@pytest.mark.parametrize("byte", [bytes([byte]) for byte in range(256)])
+def test_the_short_way_knows_what_a_name_may_begin_with(byte: bytes) -> None:
+    raw = get(byte + b"x: y")
+    if parser().parse_usual(raw) is not None:
+        assert byte + b"x: y\r\n" in parse(raw).head
+
+
 TARGETS = st.text(alphabet="abz019-._~%/?&=+;,:@!$'()*[]|^`{}\"<>#\\ A", max_size=20)
 NAMES = st.sampled_from(
     ["Host", "host", "Accept", "Connection", "Content-Length", "TE", "Te-st", "Upgrade",
      "Upgrade-Insecure-Requests", "X-Sanfran-A", "x-sanfran", "X-Forwarded-For", "X-Request-Id",
      "Cookie", "Expect", "Expected", "Keep-Alive", "Proxy-Connection", "Proxy-X", "Hosts",
-     "Transfer-Encoding", "Transfer", "Trailer", "HTTP2-Settings", "a", "!", "X Y", "", "Ké"]
+     "Transfer-Encoding", "Transfer", "Trailer", "HTTP2-Settings", "a", "!", "X Y", "", "Ké",
+     "(a", "=a", '"a"', "@", "{a}", "a[", "\\"]
 )  # fmt: skip
 VALUES = st.one_of(
     st.sampled_from(

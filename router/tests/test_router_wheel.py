@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sanfran_router.wheel import NEVER, TICK, Timed, TimerWheel
@@ -77,3 +78,21 @@ def test_a_deadline_in_the_past_fires_at_the_next_turn() -> None:
     wheel.set(item, 50.0)
     run_until(wheel, clock, 100.3)
     assert len(item.fired) == 1
+
+
+def test_a_deadline_that_fails_keeps_no_other_from_firing() -> None:
+    class Failing(Item):
+        def on_deadline(self) -> None:
+            super().on_deadline()
+            raise ZeroDivisionError("a defect")
+
+    clock = Clock()
+    wheel = TimerWheel(clock)
+    items = [Failing(clock) for _ in range(5)]
+    for item in items:
+        wheel.set(item, 101.0)
+    for _ in items:
+        with pytest.raises(ZeroDivisionError):
+            run_until(wheel, clock, 103)
+    run_until(wheel, clock, 103)
+    assert [len(item.fired) for item in items] == [1] * 5
