@@ -36,6 +36,8 @@ TRIES = 3
 """Pods per flight. One may die by chance and a second with it; a third says that it is not chance."""
 LEAST_CALL = 1.0
 """Seconds that a load gets, also when the pod came in the last moment."""
+BUNDLE_AGAIN_FIRST, BUNDLE_PATIENCE = 0.1, 5.0
+"""Seconds: the api service may be starting again."""
 
 Flight = asyncio.Task[ActivationError | None]
 
@@ -107,6 +109,10 @@ class Activator:
         """Starts as many flights as a function lacks to have `want` pods of its newest version, and
         returns all that are under way. A flight never raises: its result is its error."""
         missing = want - len(self._functions.fresh(function)) - len(function.flights)
+        if function.broken(self._catalog.get(function.name)):
+            missing = min(
+                missing, 1 - len(function.flights)
+            )  # one pod finds out whether it loads now
         for _ in range(missing):
             flight = self._tasks.spawn(self._fly(function), name=f"activate {function.name}")
             function.flights.add(flight)
@@ -133,7 +139,7 @@ class Activator:
 
     async def _give_pod(self, function: Function, deadline: float) -> None:
         began = time.monotonic()
-        failures = 0
+        failures, bundle_again = 0, BUNDLE_AGAIN_FIRST
         while True:
             version = await self._catalog.require(function.name)
             self._refuse_broken(function, version)
@@ -144,29 +150,38 @@ class Activator:
             if self._catalog.get(function.name) is not version:
                 self._give_back(pod)
                 continue
+            limit = max(deadline - time.monotonic(), LEAST_CALL)
             try:
-                answer = await self._load(pod, version, deadline)
+                answer = await self._load(pod, version, limit)
             except GRPCError as error:
-                await self._after_broken_call(pod, error)
+                why = f"{error.status.name} {error.message}"
+                phase = await self._after_broken_call(pod, error)
                 if error.status is Status.DEADLINE_EXCEEDED:
-                    message = f"the code did not finish loading within {self._timeout:g} s"
-                    function.failed(version, message, message, time.monotonic())
-                    raise LoadFailed(message, message) from error
-                failures += 1
-                if failures >= TRIES:
-                    why = f"{failures} pods failed: {error.status.name} {error.message}"
-                    raise Unavailable(why) from error
-                continue
-            if answer.failed is not None:
-                self._fleet.end(pod, "spent by code that did not load", expected=True)
-                if self._catalog.get(function.name) is version:
-                    raise self._load_failed(function, version, answer.failed)
-            elif self._catalog.get(function.name) is not version:
-                self._fleet.recycle(pod)
-            elif answer.loaded is not None and pod.state is PodState.ACTIVATING:
-                self._serve(function, pod, answer.loaded, began)
-                self._bundles.want(version)
-                return
+                    raise self._too_late(function, version, phase, limit) from error
+                if phase is pb.PodPhase.GENERIC:
+                    until = min(deadline, began + BUNDLE_PATIENCE)
+                    if time.monotonic() + bundle_again > until:
+                        raise Unavailable(f"its bundle cannot be had: {why}") from error
+                    await asyncio.sleep(bundle_again)
+                    bundle_again *= 2
+                    continue
+            else:
+                if answer.failed is not None:
+                    self._fleet.end(pod, "spent by code that did not load", expected=True)
+                    if self._catalog.get(function.name) is version:
+                        raise self._load_failed(function, version, answer.failed)
+                    continue
+                if self._catalog.get(function.name) is not version:
+                    self._fleet.recycle(pod)
+                    continue
+                if answer.loaded is not None and pod.state is PodState.ACTIVATING:
+                    self._serve(function, pod, answer.loaded, began)
+                    self._bundles.want(version)
+                    return
+                why = "ended right after it had loaded"
+            failures += 1
+            if failures >= TRIES:
+                raise Unavailable(f"{failures} pods failed: {why}")
 
     async def _claim(self, function: Function, deadline: float) -> Pod:
         began = time.monotonic()
@@ -180,7 +195,7 @@ class Activator:
         return pod
 
     async def _load(
-        self, pod: Pod, version: pb.FunctionVersion, deadline: float
+        self, pod: Pod, version: pb.FunctionVersion, limit: float
     ) -> pb.ActivatePodResponse:
         began = time.monotonic()
         pod.activation = Activation(secrets.token_urlsafe(16), version)
@@ -190,28 +205,51 @@ class Activator:
             bundle=self._bundles.get(version.digest),
         )
         try:
-            answer = await pod.calls.activate(request, timeout=max(deadline - began, LEAST_CALL))
+            answer = await pod.calls.activate(request, timeout=limit)
         except asyncio.CancelledError:
             self._fleet.recycle(pod)  # whether it has loaded is not known
             raise
         metrics.STEP_SECONDS.labels("call").observe(time.monotonic() - began)
         return answer
 
-    async def _after_broken_call(self, pod: Pod, error: GRPCError) -> None:
-        """Puts a pod where it belongs whose `Activate` gave no answer."""
+    async def _after_broken_call(self, pod: Pod, error: GRPCError) -> pb.PodPhase | None:
+        """Puts a pod where it belongs whose `Activate` gave no answer.
+
+        Returns:
+            What its sidecar says that it does; None when nobody was asked, or none answers.
+        """
         if pod.state is not PodState.ACTIVATING:
-            return
-        if error.status is Status.UNAVAILABLE:
-            # Either the sidecar cannot be reached, or it could not get the bundle: ask which.
+            return None
+        phase = None
+        if error.status in (Status.UNAVAILABLE, Status.DEADLINE_EXCEEDED):
+            # Either the sidecar is beyond reach, or it says this of the bundle or the load: ask.
             try:
                 state = await pod.calls.get_state(pb.GetStateRequest(), timeout=CALL_TIMEOUT)
+                phase = state.phase
             except GRPCError:
                 pass
-            else:
-                if state.phase is pb.PodPhase.GENERIC:
-                    self._give_back(pod)
-                    return
-        self._fleet.end(pod, f"not activated: {error.status.name} {error.message}")
+        if phase is pb.PodPhase.GENERIC:
+            self._give_back(pod)
+        else:
+            self._fleet.end(pod, f"not activated: {error.status.name} {error.message}")
+        return phase
+
+    def _too_late(
+        self,
+        function: Function,
+        version: pb.FunctionVersion,
+        phase: pb.PodPhase | None,
+        limit: float,
+    ) -> ActivationError:
+        """Whose fault it is that a load did not end: the code's only if its pod came early, and is
+        alive."""
+        if phase is None:
+            return Unavailable("the pod does not answer")
+        if phase is pb.PodPhase.GENERIC or limit < self._timeout / 2:
+            return NoCapacity(f"no pod could load it within {self._timeout:g} s")
+        message = f"the code did not finish loading within {limit:.3g} s"
+        function.failed(version, message, message, time.monotonic())
+        return LoadFailed(message, message)
 
     def _give_back(self, pod: Pod) -> None:
         if pod.state is PodState.ACTIVATING:
@@ -219,9 +257,7 @@ class Activator:
 
     def _refuse_broken(self, function: Function, version: pb.FunctionVersion) -> None:
         failure = function.failure
-        if failure is None or failure.version is not version:
-            return
-        if time.monotonic() < failure.until:
+        if failure is not None and function.broken(version) and time.monotonic() < failure.until:
             raise LoadFailed(failure.message, failure.detail)
 
     def _load_failed(

@@ -48,8 +48,13 @@ class Autoscaler:
         while True:
             now = time.monotonic()
             if now >= next_tick:
-                self._tick(now)
-                next_tick = max(next_tick + self._policy.report_every, now)
+                # Late by a whole tick, this process stood still. What routers reported waits in its
+                # sockets, and silence means nothing: the next tick decides.
+                if now < next_tick + self._policy.report_every:
+                    self._tick(now)
+                    next_tick = max(next_tick + self._policy.report_every, now)
+                else:
+                    next_tick = now + self._policy.report_every
             disturbed.clear()
             names, self._functions.bereft = self._functions.bereft, set()
             for name in names:

@@ -49,6 +49,12 @@ class CatalogWatch:
         self._undone: dict[int, int] = {}  # events not carried out: a running number → revision
         self._number = 0
         self._barriers: list[_Barrier] = []
+        self._settled = asyncio.Event()
+
+    def settled(self) -> None:
+        """It is known what all pods run. Not before that changes are acknowledged: a pod that a former
+        controller process left may still serve an older version."""
+        self._settled.set()
 
     async def run(self) -> None:
         """Watches for ever, connecting again when the connection breaks."""
@@ -83,7 +89,7 @@ class CatalogWatch:
             acks: asyncio.Queue[int] = asyncio.Queue()
             state: set[str] | None = set()  # names in the state, until `synced`
             async with OwnedTasks("catalog watch") as tasks:
-                tasks.spawn(_acknowledge(stream, acks, places), name="acknowledge")
+                tasks.spawn(self._acknowledge(stream, acks, places), name="acknowledge")
                 async for event in stream:
                     await places.acquire()
                     if event.synced is not None:
@@ -149,6 +155,22 @@ class CatalogWatch:
         for barrier in passed:
             barrier.carried_out()
 
+    async def _acknowledge(
+        self, stream: Any, acks: asyncio.Queue[int], places: asyncio.Semaphore
+    ) -> None:
+        try:
+            while True:
+                # Functions of the first state carry no revision; `synced` stands for them.
+                if revision := await acks.get():
+                    await self._settled.wait()
+                    applied = pb.WatchApplied(revision=revision)
+                    await stream.send_message(pb.WatchFunctionsRequest(applied=applied))
+                places.release()
+        except (GRPCError, ProtocolError, StreamTerminatedError, OSError):
+            # The reader may wait for a place: let it run into the same end, which it reports.
+            for _ in range(OUTSTANDING_MOST):
+                places.release()
+
 
 @dataclass(frozen=True, slots=True)
 class _Barrier:
@@ -156,17 +178,3 @@ class _Barrier:
 
     waits_for: set[int]
     carried_out: Callable[[], None]
-
-
-async def _acknowledge(stream: Any, acks: asyncio.Queue[int], places: asyncio.Semaphore) -> None:
-    try:
-        while True:
-            # Functions of the first state carry no revision; `synced` stands for them.
-            if revision := await acks.get():
-                applied = pb.WatchApplied(revision=revision)
-                await stream.send_message(pb.WatchFunctionsRequest(applied=applied))
-            places.release()
-    except (GRPCError, ProtocolError, StreamTerminatedError, OSError):
-        # The reader may wait for a place: let it run into the same end, which it reports.
-        for _ in range(OUTSTANDING_MOST):
-            places.release()

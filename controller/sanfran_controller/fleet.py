@@ -12,6 +12,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Protocol, Self
@@ -61,8 +62,8 @@ class FleetListener(Protocol):
         """A pod with an activation is gone."""
 
     def reclaim(self, count: int) -> int:
-        """Claims wait and no further pod may be started: ends idle activations, `count` at most, and
-        returns how many."""
+        """No further pod may be started: ends idle activations, `count` at most, and returns how
+        many."""
 
 
 class Fleet:
@@ -130,7 +131,8 @@ class Fleet:
         await self._tasks.__aexit__(kind, error, trace)
 
     async def settle(self, patience: float) -> None:
-        """Returns when it is known what every pod that exists runs, or after `patience` seconds."""
+        """Returns when it is known what every pod that exists runs, and those that run what is not wanted
+        refuse requests, or after `patience` seconds."""
         try:
             async with asyncio.timeout(patience):
                 await self.listed.wait()
@@ -268,6 +270,8 @@ class Fleet:
         for pod in self.stock.oldest_idle(action.stop):
             self.end(pod, action.why, expected=True)
         reclaimed = self.listener.reclaim(action.reclaim) if action.reclaim else 0
+        if reclaimed < action.reclaim:
+            self._pool.none_idle(time.monotonic())
         if action.start or action.stop or reclaimed:
             counts = {"start": action.start, "stop": action.stop, "reclaim": reclaimed}
             for decision, count in counts.items():
@@ -342,6 +346,9 @@ class Fleet:
                     pod.address = state.address
                     if await self.listener.found(pod, activation):
                         return
+                    with suppress(GRPCError):  # then recycling does it, or ends the pod
+                        # `settle` waits for this, and updates are acknowledged only after it.
+                        await sidecars.drain(pod, activation, DRAIN_TIMEOUT)
                 log.info("pod left behind, recycled", pod=pod.name, phase=state.phase.name)
                 self._recycle(pod, activation)
             case _:

@@ -75,11 +75,17 @@ class Function:
         self.reconciling: asyncio.Task[None] | None = None
 
     def failed(self, version: pb.FunctionVersion, message: str, detail: str, now: float) -> None:
-        """Remembers that a version does not load."""
-        former = self.failure
-        count = former.count if former is not None and former.version is version else 0
+        """Remembers that a version does not load. Flights that fail together count once."""
+        former = self.failure if self.broken(version) else None
+        if former is not None and now < former.until:
+            return
+        count = former.count if former is not None else 0
         until = now + min(FAILURE_FIRST * 2**count, FAILURE_MOST)
         self.failure = Failure(version, message, detail, min(count + 1, 16), until)
+
+    def broken(self, version: pb.FunctionVersion | None) -> bool:
+        """Whether the last try to load this very version failed."""
+        return self.failure is not None and self.failure.version is version
 
 
 class Functions:
@@ -195,14 +201,13 @@ class Functions:
     def reclaim(self, count: int) -> int:
         """See `FleetListener`. The functions that were unused for longest go first."""
         now = time.monotonic()
-        idle = [function for function in self.warm.values() if self._is_idle(function, now)]
+        idle = [function for function in self.warm.values() if self._can_spare(function, now)]
         taken = 0
         for function in nsmallest(count, idle, key=lambda one: one.scaler.last_used):
             keep = self.settings(function.name).min_scale
             spare = list(function.serving.values())[keep:][: count - taken]
-            if spare:
-                self.withdraw(function, spare)
-                taken += len(spare)
+            self.withdraw(function, spare)
+            taken += len(spare)
             if taken >= count:
                 break
         return taken
@@ -218,10 +223,13 @@ class Functions:
         settings = current.settings if current is not None else None
         return settings or pb.FunctionSettings()
 
-    def _is_idle(self, function: Function, now: float) -> bool:
+    def _can_spare(self, function: Function, now: float) -> bool:
+        """Whether it is idle, and has more pods than stay without traffic."""
         if function.reconciling is not None or function.flights:
             return False
         if function.scaler.quiet_for(now) < 2 * self._policy.report_every:
+            return False
+        if len(function.serving) <= self.settings(function.name).min_scale:
             return False
         return self._loads.demand(function.name) == 0
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
+from typing import Any
 
 from grpclib import GRPCError
 from sanfran_common.lifecycle import OwnedTasks
@@ -53,7 +54,12 @@ async def follow(
     """
     lines: asyncio.Queue[pb.LogLine] = asyncio.Queue(AHEAD_MOST)
     read: set[tuple[str, str]] = set()
-    readers: list[asyncio.Task[None]] = []
+    readers: set[asyncio.Task[None]] = set()
+
+    def start(reading: Coroutine[Any, Any, None], what: str) -> None:
+        task = tasks.spawn(reading, name=what)
+        readers.add(task)
+        task.add_done_callback(readers.discard)
 
     async def copy(pod: Pod) -> None:
         request = pb.PodLogsRequest(follow=True, tail=tail)
@@ -69,7 +75,7 @@ async def follow(
             activation = pod.activation.id if pod.activation is not None else ""
             if (pod.name, activation) not in read:
                 read.add((pod.name, activation))
-                readers.append(tasks.spawn(copy(pod), name=f"logs of {pod.name}"))
+                start(copy(pod), f"logs of {pod.name}")
 
     async def watch() -> None:
         async with aclosing(routes.watch()) as events:
@@ -78,7 +84,7 @@ async def follow(
                     join()
 
     try:
-        readers.append(tasks.spawn(watch(), name=f"pods of {name}"))
+        start(watch(), f"pods of {name}")
         while True:
             yield await lines.get()
     finally:

@@ -90,6 +90,7 @@ async def serve(config: ControllerConfig, life: Lifecycle) -> None:
         async with bundles, fleet, activator, updates, service, OwnedTasks("controller") as tasks:
             tasks.loop(watch.run(), name="watch functions")
             await _until_stop(life, _learn(fleet, catalog, config.sync_patience))
+            watch.settled()
             tasks.loop(autoscaler.run(), name="scale")
             async with RpcServer([service], config.rpc_listen, secret=config.rpc_secret) as server:
                 if config.pool_size and not functions.warm:

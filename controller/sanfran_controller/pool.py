@@ -121,6 +121,7 @@ class Pool:
         self._failures = 0
         self._not_before = 0.0
         self._full_at, self._full_until = 0, 0.0
+        self._reclaim_from = 0.0
         self._surplus_since: float | None = None
         self._surplus_least = 0
 
@@ -150,6 +151,11 @@ class Pool:
         """Whoever starts pods has no room for more than `pods`; believed for a while."""
         self._full_at, self._full_until = pods, now + FULL_FOR
 
+    def none_idle(self, now: float) -> None:
+        """There were fewer idle activations than `decide` asked for: not worth another look at all of
+        them for a moment, however many claims come."""
+        self._reclaim_from = now + RECLAIM_AGAIN
+
     def provider_back(self) -> None:
         """Whoever starts pods can be reached again: no reason to wait any longer."""
         self._failures = 0
@@ -178,7 +184,10 @@ class Pool:
             return self._fill(facts, now, target, missing)
         if missing < 0:
             return self._shrink(facts, now, target, -missing)
-        return PoolAction(0, 0, 0, target, "as wanted")
+        # A target above the size falls by itself, and nothing else may happen then.
+        falls = target > self.limits.size
+        again_at = now + self.limits.surplus_after if falls else None
+        return PoolAction(0, 0, 0, target, "as wanted", again_at)
 
     def _fill(self, facts: PoolFacts, now: float, target: int, missing: int) -> PoolAction:
         most = self.limits.pods
@@ -190,6 +199,8 @@ class Pool:
         without = facts.waiting + min(target, self.limits.size) - (target + facts.waiting - missing)
         reclaim = max(without - room, 0)
         again_at = now + (RECLAIM_AGAIN if facts.waiting else RECLAIM_CALMLY) if reclaim else None
+        if reclaim and now < self._reclaim_from:
+            reclaim, again_at = 0, self._reclaim_from
         if not room:
             why = f"at the limit of {most} pods"
             return PoolAction(0, 0, reclaim, target, why, again_at)

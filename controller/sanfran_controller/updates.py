@@ -30,6 +30,10 @@ from sanfran_controller.routes import Routes
 
 log = get_logger("updates")
 
+ACTIVATE_PATIENCE = 5.0
+"""Seconds for pods of the new version. After that the old ones leave all the same: at the cap of pods
+they may be what it waits for."""
+
 Ack = Callable[[], None]
 
 
@@ -125,9 +129,9 @@ class Updates:
         """Waits until as many pods as demand needs run the newest version, or cannot be had."""
         settings = self._functions.settings(function.name)
         needed = function.scaler.needed(max(settings.concurrency, 1), time.monotonic())
-        want = max(min(needed, replaced), 1)
+        want = max(min(needed, replaced, settings.max_scale or replaced), 1)
         flights = self._activator.ensure(function, want)
         if flights:
-            await asyncio.wait(flights)
+            await asyncio.wait(flights, timeout=ACTIVATE_PATIENCE)
         got = len(self._functions.fresh(function))
         log.info("updated", function=function.name, pods=got, wanted=want, replaced=replaced)

@@ -116,6 +116,8 @@ class SimPod(pb.SidecarBase):
         return self.state()
 
     async def get_state(self, message: pb.GetStateRequest) -> pb.PodState:
+        while self.host.silent:
+            await self.host.changes.next()
         return self.state()
 
     async def watch_state(self, message: pb.GetStateRequest) -> AsyncIterator[pb.PodState]:
@@ -152,6 +154,7 @@ class SimHost(pb.PodHostBase):
         self.on_drain: Callable[[SimPod], Awaitable[None]] = _at_once
         self.broken: Callable[[pb.FunctionVersion], str] = lambda function: ""
         self.no_bundle: Callable[[pb.FunctionVersion], bool] = lambda function: False
+        self.silent = False  # sidecars do not say what they do
         self.pods: dict[str, SimPod] = {}
         self.asked = 0
         self.most = 0

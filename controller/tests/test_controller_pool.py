@@ -196,6 +196,30 @@ def test_at_the_cap_idle_activations_are_asked_for_for_claims_and_pool() -> None
     assert action.again_at is not None
 
 
+def test_without_an_idle_activation_no_claim_has_all_of_them_looked_at_again_for_a_moment() -> None:
+    pool = Pool(PoolLimits(size=2, pods=10))
+    facts = PoolFacts(idle=0, arriving=0, returning=0, waiting=5, pods=10)
+    assert pool.decide(facts, 0.0).reclaim == 7
+    pool.none_idle(0.0)
+    action = pool.decide(facts, 0.1)
+    assert action.reclaim == 0
+    assert action.again_at is not None
+    assert pool.decide(facts, action.again_at).reclaim == 7
+
+
+def test_a_target_that_falls_with_time_alone_is_looked_at_again() -> None:
+    pool = Pool(PoolLimits(size=2))
+    for _ in range(40):
+        pool.claimed(0.0)
+    facts = PoolFacts(idle=pool.target(0.0), arriving=0, returning=0, waiting=0, pods=40)
+    now, stopped = 0.0, 0
+    while stopped < facts.idle - 2:
+        action = pool.decide(facts, now)
+        assert action.again_at is not None
+        now, stopped = action.again_at, stopped + action.stop
+    assert now < 120
+
+
 def test_at_the_cap_idle_activations_refill_the_pool_to_its_size() -> None:
     facts = PoolFacts(idle=1, arriving=0, returning=0, waiting=0, pods=10)
     assert decide(PoolLimits(size=3, pods=10), facts).reclaim == 2
