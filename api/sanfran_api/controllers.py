@@ -20,6 +20,8 @@ log = get_logger("controllers")
 
 STATUS_TIMEOUT = 1.0
 """Seconds; a status is a look into a controller's memory."""
+PAST_LOGS_TIMEOUT = 5.0
+"""Seconds; what has come by then is shown, so that a controller that hangs hides nothing else."""
 MAX_LINES = 10_000
 """Lines of the past per controller, newest first."""
 LINES_AHEAD = 1000
@@ -84,7 +86,8 @@ class Controllers:
             lines: deque[pb.LogLine] = deque(maxlen=most)
             request = pb.StreamLogsRequest(name=name, tail=tail)
             try:
-                async for line in pb.ControllerStub(channel).stream_logs(request):
+                stub = pb.ControllerStub(channel)
+                async for line in stub.stream_logs(request, timeout=PAST_LOGS_TIMEOUT):
                     lines.append(line)
             except GRPCError as error:
                 log.debug("no logs", controller=address, error=str(error))

@@ -19,8 +19,13 @@ class ApiError(Exception):
 
     def __init__(self, message: str, *, field: str = "") -> None:
         super().__init__(message)
-        self.message = message
-        self.field = field
+        self.message = _as_text(message)
+        self.field = _as_text(field)
+
+
+def _as_text(text: str) -> str:
+    """What JSON may quote and no answer can hold, half of a surrogate pair, as an escape."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 class BadRequest(ApiError):
@@ -60,6 +65,14 @@ class AlreadyExists(ApiError):
     code = "already_exists"
     http_status = 409
     grpc_status = Status.ALREADY_EXISTS
+
+
+class VersionChanged(ApiError):
+    """The function is not at the version that the change was meant for."""
+
+    code = "version_changed"
+    http_status = 412
+    grpc_status = Status.FAILED_PRECONDITION
 
 
 class StoreFull(ApiError):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sanfran_proto.sanfran import v1 as pb
 
 from sanfran_api.bundles.pack import Bundle, Packer
-from sanfran_api.errors import BadRequest
+from sanfran_api.errors import BadRequest, VersionChanged
 from sanfran_api.intake import Upload
 from sanfran_api.names import check_name
 from sanfran_api.settings import Settings, revise, stored, to_message
@@ -107,28 +107,36 @@ class Functions:
         return await self._deployed(made)
 
     async def update(
-        self, name: str, upload: Upload | None, file_name: str, given: Given | None
+        self,
+        name: str,
+        upload: Upload | None,
+        file_name: str,
+        given: Given | None,
+        *,
+        of_version: int | None = None,
     ) -> Deployed:
         """Makes a new version of a function.
 
         Args:
             upload: None keeps the code.
             given: settings that change; None keeps all.
+            of_version: the version that this change was made for; None: any.
 
         Raises:
             NotFound: there is no such function.
+            VersionChanged: it is not at `of_version` (any more).
             BadRequest, TooLarge, StoreFull, StoreFailed, Busy: as in `create`.
         """
         current = self._store.get(name)
         if upload is None and given is None:
             raise BadRequest("nothing to change; send a file, or settings, or both")
-        # Checked here too, so that a mistake is told before the work of packing.
-        revise(stored(current.settings), given or {})
+        revision = self._revision(given or {}, of_version)
+        revision(current, None)  # here too: a mistake is told before the work of packing
         bundle = None
         if upload is not None:
             bundle = await self._packer.pack(upload.file, file_name)
         try:
-            made = await self._store.update(name, self._revision(bundle, given or {}), bundle)
+            made = await self._store.update(name, lambda now: revision(now, bundle), bundle)
         finally:
             if bundle is not None:
                 bundle.close()
@@ -146,9 +154,14 @@ class Functions:
         return await self._watchers.applied(revision, self._apply_timeout)
 
     def _revision(
-        self, bundle: Bundle | None, given: Given
-    ) -> Callable[[pb.FunctionVersion], pb.FunctionVersion]:
-        def make(current: pb.FunctionVersion) -> pb.FunctionVersion:
+        self, given: Given, of_version: int | None
+    ) -> Callable[[pb.FunctionVersion, Bundle | None], pb.FunctionVersion]:
+        def make(current: pb.FunctionVersion, bundle: Bundle | None) -> pb.FunctionVersion:
+            if of_version is not None and current.version != of_version:
+                raise VersionChanged(
+                    f"{current.name} is at version {current.version}, and this change was made "
+                    f"for version {of_version}; look at it again, then change what is there now"
+                )
             settings = revise(stored(current.settings), given)
             return pb.FunctionVersion(
                 name=current.name,

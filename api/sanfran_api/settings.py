@@ -82,13 +82,18 @@ class Settings(BaseModel):
         for name, value in env.items():
             if problem := _env_problem(name, value):
                 raise ValueError(problem)
-        try:
-            size = sum(len(name) + len(value.encode()) for name, value in env.items())
-        except UnicodeEncodeError:
-            raise ValueError("a value is not text that UTF-8 can hold") from None
+        size = sum(len(name) + len(value.encode()) for name, value in env.items())
         if size > MAX_ENV_BYTES:
             raise ValueError(f"{size} bytes of names and values, {MAX_ENV_BYTES} are allowed")
         return env
+
+    @field_validator("idle_timeout")
+    @classmethod
+    def _check_idle_timeout(cls, seconds: float) -> float:
+        # Stored in whole milliseconds, where 0 would mean the engine's setting.
+        if 0 < seconds < 0.001:
+            raise ValueError(f"{seconds:g} is not accepted; {FIELDS['idle_timeout']}")
+        return seconds
 
     @model_validator(mode="after")
     def _check_scale(self) -> Settings:
@@ -106,7 +111,7 @@ FIELDS: Mapping[str, str] = {
     "concurrency": "a whole number from 1 to 10000 works, such as 100",
     "min_scale": "a whole number from 0 to 1000 works, such as 0",
     "max_scale": "a whole number from 0 (no limit) to 10000 works, such as 10",
-    "idle_timeout": f"seconds from 0 (the engine's setting) to {MAX_SECONDS} work, such as 60",
+    "idle_timeout": f"0 (the engine's setting) and seconds from 0.001 to {MAX_SECONDS} work, such as 60",
 }
 """Every field, and what its errors say would work."""
 
@@ -121,6 +126,10 @@ def _env_problem(name: str, value: str) -> str | None:
         return f"{shown} is reserved: {RESERVED[name]}"
     if "\0" in value:
         return f"the value of {shown} has a NUL character, which no environment can hold"
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return f"the value of {shown} is not UTF-8; text works, and base64 for anything else"
     return None
 
 

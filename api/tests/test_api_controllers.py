@@ -144,3 +144,21 @@ async def test_without_controllers_logs_get_503(run_api: Any, follow: str, addre
         await api.create("f")
         answer: httpx.Response = await api.http.get(f"functions/f/logs?follow={follow}")
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_controller")
+
+
+async def test_a_controller_that_hangs_does_not_hide_what_the_other_knows(
+    run_api: Any, served: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controllers, addresses, _ = served
+    monkeypatch.setattr("sanfran_api.controllers.PAST_LOGS_TIMEOUT", 0.2)
+    monkeypatch.setattr(controllers[0], "stream_logs", _never)
+    async with run_api(controllers=addresses) as api:
+        await api.create("hello")
+        answer = await api.http.get("functions/hello/logs", params={"format": "text"})
+        assert answer.status_code == 200
+        assert [line.split()[-1] for line in answer.text.splitlines()] == ["1", "11", "21"]
+
+
+async def _never(message: pb.StreamLogsRequest) -> AsyncIterator[pb.LogLine]:
+    await asyncio.Event().wait()
+    yield pb.LogLine()

@@ -7,7 +7,7 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from starlette.exceptions import HTTPException
@@ -15,7 +15,7 @@ from starlette.responses import HTMLResponse, JSONResponse
 from starlette.staticfiles import StaticFiles
 
 from sanfran_api.controllers import Controllers
-from sanfran_api.errors import ApiError, Busy
+from sanfran_api.errors import ApiError, BadRequest, Busy
 from sanfran_api.functions import Deployed, Functions
 from sanfran_api.intake import Intake
 from sanfran_api.names import shorten
@@ -128,20 +128,30 @@ def build_app(
         "/functions/{name}",
         operation_id="updateFunction",
         tags=["functions"],
-        responses=_errors(*_UPLOAD_ERRORS, 404),
+        responses=_errors(*_UPLOAD_ERRORS, 404, 412),
         openapi_extra=_form("file", "settings"),
     )
-    async def update(name: str, request: Request, response: Response) -> models.Deployed:
+    async def update(
+        name: str,
+        request: Request,
+        response: Response,
+        if_match: Annotated[
+            str | None, Header(description='Only if this is its version, such as "3".')
+        ] = None,
+    ) -> models.Deployed:
         """Makes a new version, of new code, changed settings, or both.
 
         Each setting that is given replaces the former one as a whole, `env` too; `null` brings
         back a default; the others stay.
         """
         functions.get(name)
+        of_version = _version_in(if_match)
         async with received(request, intake, texts=frozenset({"settings"})) as form:
             text = form.texts.get("settings")
             given = None if text is None else parse_settings(text)
-            made = await functions.update(name, form.upload, form.file_name, given)
+            made = await functions.update(
+                name, form.upload, form.file_name, given, of_version=of_version
+            )
         return deployed(made, response)
 
     @routes.get(
@@ -225,6 +235,19 @@ def build_app(
     _add_errors(app)
     _describe(app)
     return app
+
+
+def _version_in(if_match: str | None) -> int | None:
+    """The version that `If-Match` names; None for any."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    found = re.fullmatch(r'\s*"?([0-9]{1,18})"?\s*', if_match, re.ASCII)
+    if found is None:
+        raise BadRequest(
+            f'If-Match: {shorten(if_match)!r} is no version; try "3", as `version` shows it',
+            field="If-Match",
+        )
+    return int(found[1])
 
 
 def _yes(value: bool) -> str:

@@ -63,17 +63,20 @@ async def received(
     """
     boundary = _boundary(request.headers.get("content-type", ""))
     body = _Body(request)
+    most = intake.limit + FORM_OVERHEAD
     length = request.headers.get("content-length", "")
-    if length.isascii() and length.isdigit() and int(length) > intake.limit + FORM_OVERHEAD:
+    if length.isascii() and length.isdigit() and int(length) > most:
         if "100-continue" not in request.headers.get("expect", "").lower():
             await body.linger()
-        raise TooLarge(f"file: larger than {intake.limit} bytes", field=FILE)
+        raise _too_large(intake)
     async with intake.open() as upload:
         reader = _Reader(texts)
         try:
             parser = MultipartParser(boundary, reader.callbacks())  # type: ignore[arg-type]  # a TypedDict
             while not body.ended:
                 parser.write(await body.next(intake.idle_timeout))
+                if body.size > most:  # of no stated length, and what follows the form counts too
+                    raise _too_large(intake)
                 for part in reader.take_file():
                     await upload.write(part)
             await upload.flush()
@@ -95,6 +98,7 @@ class _Body:
     def __init__(self, request: Request) -> None:
         self._receive = request.receive
         self.ended = False
+        self.size = 0
 
     async def next(self, idle: float) -> bytes:
         """The next part, waited for at most so many seconds."""
@@ -107,6 +111,7 @@ class _Body:
             raise ClientDisconnect
         self.ended = not message.get("more_body")
         part: bytes = message.get("body", b"")
+        self.size += len(part)
         return part
 
     async def linger(self) -> None:
@@ -120,13 +125,17 @@ class _Body:
             pass
 
 
+def _too_large(intake: Intake) -> TooLarge:
+    return TooLarge(f"file: larger than {intake.limit} bytes", field=FILE)
+
+
 def _boundary(content_type: str) -> bytes:
     kind, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
         raise BadRequest(
-            f"Content-Type: {shorten(content_type)!r} is not multipart/form-data; try "
-            "curl -F file=@hello.js"
+            f"Content-Type: {shorten(content_type)!r} is not multipart/form-data with a boundary; "
+            "try curl -F file=@hello.js"
         )
     return boundary
 

@@ -110,8 +110,8 @@ class Guard:
         return True
 
     def _is_own(self, origin: str, host: str) -> bool:
-        parts = urlsplit(origin)
-        return parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower()
+        scheme, _, rest = origin.lower().partition("://")
+        return scheme in ("http", "https") and rest == host.lower()
 
 
 def _host_name(host: str) -> str:
