@@ -18,7 +18,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from sanfran_cli.errors import ApiRefused, ApiUnreachable
+from sanfran_cli.errors import ApiRefused, ApiUnreachable, Refused
 from sanfran_cli.pack import Upload, open_upload
 from sanfran_cli.settings import Settings
 
@@ -126,7 +126,7 @@ class Client:
             sent: told the bytes of each part of the code as it is sent.
         """
         with _opened(code) as upload:
-            files = {"file": (upload.file_name, cast("IO[bytes]", _Counted(upload.content, sent)))}
+            files = {"file": (upload.file_name, cast("IO[bytes]", _Counted(upload, sent)))}
             form = {"name": name, "settings": json.dumps(settings or {})}
             return cast("Function", await self._json("POST", "functions", data=form, files=files))
 
@@ -136,6 +136,7 @@ class Client:
         code: Path | Upload | None = None,
         settings: Settings | None = None,
         *,
+        of_version: int | None = None,
         sent: Callable[[int], object] = lambda _: None,
     ) -> Function:
         """Makes a new version. No call that begins after the answer meets an older one, unless
@@ -144,16 +145,19 @@ class Client:
         Args:
             code: None keeps the code.
             settings: those that are absent stay as they are.
+            of_version: refused as `version_changed` when the function is not at this version.
         """
+        headers = {} if of_version is None else {"if-match": f'"{of_version}"'}
         form = {"settings": json.dumps(settings)} if settings is not None else {}
         path = f"functions/{quote(name, safe='')}"
         if code is None:
             # httpx sends multipart only when there is a file: a part without a name is a field.
             fields = {key: (None, value) for key, value in form.items()}
-            return cast("Function", await self._json("PUT", path, files=fields))
+            return cast("Function", await self._json("PUT", path, files=fields, headers=headers))
         with _opened(code) as upload:
-            files = {"file": (upload.file_name, cast("IO[bytes]", _Counted(upload.content, sent)))}
-            return cast("Function", await self._json("PUT", path, data=form, files=files))
+            files = {"file": (upload.file_name, cast("IO[bytes]", _Counted(upload, sent)))}
+            answer = await self._json("PUT", path, data=form, files=files, headers=headers)
+            return cast("Function", answer)
 
     async def get(self, name: str) -> Function:
         """One function, with its present version."""
@@ -224,6 +228,15 @@ def is_local(url: str) -> bool:
         return host == "localhost"
 
 
+def is_url(text: str) -> bool:
+    """Whether this can be an API server: http or https, and a host; the port is a port."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def default_api() -> str:
     """The service that SANFRAN_API names, else the one of `sanfran up` on this machine."""
     return os.environ.get("SANFRAN_API") or DEFAULT_API
@@ -232,12 +245,17 @@ def default_api() -> str:
 class _Counted:
     """A file that tells how much of it has been read, which is what has been sent."""
 
-    def __init__(self, file: IO[bytes], sent: Callable[[int], object]) -> None:
-        self._file = file
+    def __init__(self, upload: Upload, sent: Callable[[int], object]) -> None:
+        self._file = upload.content
+        self._name = upload.file_name
+        self._left = upload.size
         self._sent = sent
 
     def read(self, size: int = -1) -> bytes:
         part = self._file.read(size)
+        self._left -= len(part)
+        if self._left < 0 or (self._left and not part):  # half of each would be neither
+            raise Refused(f"{self._name} changed while it was sent; nothing was stored. Try again")
         self._sent(len(part))
         return part
 

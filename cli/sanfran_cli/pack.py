@@ -58,6 +58,8 @@ def open_upload(path: Path, packed: Callable[[int], object] = lambda _: None) ->
                 # Path(".").name is empty; the folder's real name is meant.
                 name = f"{path.resolve().name or 'function'}.tgz"
             else:
+                if path.exists() and not path.is_file():  # a pipe would be waited for without end
+                    raise Refused(f"{path} is a device or the like; a file or a folder works")
                 content = stack.enter_context(path.open("rb"))
                 size = os.fstat(content.fileno()).st_size
                 name = path.name

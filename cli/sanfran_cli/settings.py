@@ -32,7 +32,8 @@ class Settings(TypedDict, total=False):
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DOUBLE_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(?:#.*)?')
 _SINGLE_QUOTED = re.compile(r"'([^']*)'\s*(?:#.*)?")
-_COMMENT = re.compile(r"(?:^|\s)#.*")
+_COMMENT = re.compile(r"\s#.*")
+_ESCAPE = re.compile(r'\\([nrt"\\])')
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -55,34 +56,36 @@ def parse_env_file(text: str) -> dict[str, str]:
 
     Blank lines and lines that begin with `#` count for nothing, as does `export ` before a name.
     A bare value ends at ` #` or at the line's end. In 'single quotes' all stands as it is; in
-    "double quotes" `\\n`, `\\r`, `\\t`, `\\"` and `\\\\` are escapes. No value spans lines, and
-    nothing is substituted.
+    "double quotes" `\\n`, `\\r`, `\\t`, `\\"` and `\\\\` are escapes, and any other backslash is
+    itself. No value spans lines, and nothing is substituted.
 
     Raises:
         ValueError: names the line and what would work.
     """
     found: dict[str, str] = {}
-    for number, raw in enumerate(text.removeprefix("\ufeff").splitlines(), start=1):
+    # Not splitlines: that takes a form feed and U+2028 for the end of a line.
+    for number, raw in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
         try:
-            name, value = parse_variable(line.removeprefix("export ").lstrip())
-            found[name] = _unquote(value.strip())
+            name, value = parse_variable(re.sub(r"^export\s+", "", line))
+            found[name] = _unquote(value)
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from None
     return found
 
 
-def _unquote(value: str) -> str:
+def _unquote(raw: str) -> str:
+    value = raw.strip()
     if value.startswith('"'):
         if quoted := _DOUBLE_QUOTED.fullmatch(value):
-            return re.sub(r"\\(.)", lambda one: _ESCAPES.get(one[1], one[1]), quoted[1])
+            return _ESCAPE.sub(lambda one: _ESCAPES.get(one[1], one[1]), quoted[1])
     elif value.startswith("'"):
         if quoted := _SINGLE_QUOTED.fullmatch(value):
             return quoted[1]
     else:
-        return _COMMENT.sub("", value).rstrip()
+        return _COMMENT.sub("", raw).strip()
     raise ValueError(f"{value!r} has no end to its quotes, or something after it")
 
 

@@ -13,7 +13,7 @@ import click
 import questionary
 
 from sanfran_cli import output as show
-from sanfran_cli.client import DEFAULT_API, Client
+from sanfran_cli.client import DEFAULT_API, Client, is_url
 from sanfran_cli.commands.functions import open_upload_with_progress
 
 BANNER = r"""
@@ -64,7 +64,7 @@ def check_name(name: str) -> bool | str:
 
 def check_url(url: str) -> bool | str:
     """Whether this can be an API server."""
-    return bool(re.fullmatch(r"https?://[^\s/]+.*", url)) or "A URL, such as http://10.0.0.5:8081"
+    return is_url(url) or "A URL, such as http://10.0.0.5:8081"
 
 
 def check_path(path: str) -> bool | str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from sanfran_cli.client import Client
-from sanfran_cli.errors import ApiRefused
+from sanfran_cli.errors import ApiRefused, Refused
 from sanfran_cli.main import main
 
 PUBLIC = "http://127.0.0.1:18080"
@@ -97,6 +97,38 @@ def test_settings_given_change_and_the_others_stay(
     assert updated["settings"] == {**wanted, "env": {"C": "3", "D": "4"}}
     env_file.write_text("")
     assert sanfran.json("update", "set", "--env-file", env_file)["settings"]["env"] == {}
+
+
+def test_variables_that_several_set_at_once_all_stay(
+    api: str, sanfran: Sanfran, hello: Path
+) -> None:
+    sanfran.text("create", "shared", hello)
+    at_once = [
+        subprocess.Popen(
+            [sys.executable, "-m", "sanfran_cli.main", "update", "shared", "--env", f"V{number}=1"],
+            env={**os.environ, "SANFRAN_API": api},
+            stdout=subprocess.DEVNULL,
+        )
+        for number in range(5)
+    ]
+    assert [one.wait(30) for one in at_once] == [0] * 5
+    variables = sanfran.json("get", "shared")["settings"]["env"]
+    assert sorted(variables) == [f"V{number}" for number in range(5)]
+
+
+async def test_a_file_that_changes_while_it_is_sent_is_refused(api: str, tmp_path: Path) -> None:
+    path = tmp_path / "growing.js"
+    path.write_bytes(b"1;" * 300_000)
+    async with Client(api) as client:
+
+        def grow(_: int) -> None:
+            with path.open("ab") as file:
+                file.write(b"2;")
+
+        with pytest.raises(Refused, match=r"growing\.js changed while it was sent"):
+            await client.create("growing", path, sent=grow)
+        with pytest.raises(ApiRefused, match="no function 'growing'"):
+            await client.get("growing")
 
 
 def test_a_folder_is_sent_packed(sanfran: Sanfran, tmp_path: Path) -> None:

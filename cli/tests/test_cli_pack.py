@@ -73,6 +73,12 @@ def test_a_socket_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
             pass
 
 
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "hello.js")
+    with pytest.raises(Refused, match=r"hello\.js is a device"), open_upload(tmp_path / "hello.js"):
+        pass
+
+
 def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="gone: No such file"), open_upload(tmp_path / "gone"):
         pass

@@ -198,3 +198,21 @@ def test_an_engine_whose_terminal_has_gone_lives_on_and_ends_well(tmp_path: Path
         one.process.send_signal(signal.SIGHUP)
         assert one.process.wait(PATIENCE) == 0
         assert one.stopped() == list(STOP_ORDER)
+
+
+def test_an_engine_that_cannot_write_its_record_says_so_and_goes_on(tmp_path: Path) -> None:
+    with engine(tmp_path) as one:
+        before = one.services()
+        # As on a full disk: the fresh record cannot be opened.
+        (one.data / "run.new").mkdir()
+        router = next(
+            each for each in before if each.pid == one.record["services"]["router"]["pid"]
+        )
+        router.kill()
+        while len(one.ledger.read_text().split("router started")) < 3:
+            os.sched_yield()
+        one.process.send_signal(signal.SIGINT)
+        code, errors = one.end()
+    assert code == 0
+    assert errors.count("run.json cannot be written: Is a directory") == 1
+    assert not [each for each in before if lives(each)]

@@ -51,6 +51,11 @@ def test_a_host_that_is_not_this_machine_is_refused() -> None:
         ReservedPort("192.0.2.1", 0, "--port")
 
 
+def test_a_host_that_no_machine_can_have_is_refused() -> None:
+    with pytest.raises(Refused, match=r"--host a+: no name of a machine; try 127\.0\.0\.1"):
+        ReservedPort("a" * 64, 0, "--port")
+
+
 def test_urls_are_those_a_browser_here_can_open() -> None:
     with ReservedPort("0.0.0.0", 0, "--port") as held:
         assert held.address == f"0.0.0.0:{held.port}"

@@ -20,6 +20,7 @@ from sanfran_cli.commands.options import (
     chosen_settings,
     settings_options,
 )
+from sanfran_cli.errors import ApiRefused
 from sanfran_cli.pack import Upload, folder_bytes, open_upload
 
 PROGRESS_FROM_BYTES = 4 * 1024 * 1024
@@ -67,19 +68,32 @@ def update_command(name: str, path: Path | None, api: str, output: str, **option
     if path is None and settings is None:
         raise click.UsageError("nothing to update; give a PATH or a setting such as --timeout 5")
 
-    async def update() -> None:
+    merges_env = bool(settings and "env" in settings and not options["env_file"])
+
+    async def update(client: Client) -> Function:
+        changed, of_version = settings, None
+        if settings and merges_env:
+            former = await client.get(name)
+            of_version = former["version"]
+            changed = {**settings, "env": {**former["settings"]["env"], **settings["env"]}}
+        if path is None:
+            return await client.update(name, None, changed, of_version=of_version)
+        with open_upload_with_progress(path) as (upload, sent):
+            return await client.update(name, upload, changed, of_version=of_version, sent=sent)
+
+    async def update_and_show() -> None:
         async with Client(api) as client:
-            if settings and "env" in settings and not options["env_file"]:
-                former = (await client.get(name))["settings"]["env"]
-                settings["env"] = {**former, **settings["env"]}
-            if path is None:
-                function = await client.update(name, None, settings)
-            else:
-                with open_upload_with_progress(path) as (upload, sent):
-                    function = await client.update(name, upload, settings, sent=sent)
+            function = None
+            while function is None:
+                try:
+                    function = await update(client)
+                except ApiRefused as error:
+                    # Someone else was quicker, and each round somebody is done.
+                    if error.code != "version_changed":
+                        raise
             await _print_live(client, function, output)
 
-    asyncio.run(update())
+    asyncio.run(update_and_show())
 
 
 @click.command("get")

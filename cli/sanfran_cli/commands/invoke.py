@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import mimetypes
+import os
 import sys
 from pathlib import Path
 
@@ -43,8 +44,8 @@ def invoke_command(
     """
     sent = [_header(one) for one in headers]
     body = None if data is None else _body(data)
-    if data is not None and not any(key.lower() == "content-type" for key, _ in sent):
-        sent.append(("content-type", _content_type(data, body or b"")))
+    if data is not None and not any(key.lower() == b"content-type" for key, _ in sent):
+        sent.append((b"content-type", _content_type(data, body or b"").encode()))
 
     async def invoke() -> int:
         async with Client(api) as client:
@@ -58,7 +59,9 @@ def invoke_command(
         sys.exit(1)
 
 
-async def _call(url: str, method: str, headers: list[tuple[str, str]], body: bytes | None) -> int:
+async def _call(
+    url: str, method: str, headers: list[tuple[bytes, bytes]], body: bytes | None
+) -> int:
     # The function's own timeout is the router's to keep; here only a dead router must be noticed.
     patience = httpx.Timeout(None, connect=5)
     try:
@@ -82,16 +85,18 @@ async def _call(url: str, method: str, headers: list[tuple[str, str]], body: byt
         raise Refused(f"{url}: {str(error) or type(error).__name__}") from error
 
 
-def _header(text: str) -> tuple[str, str]:
-    key, colon, value = text.partition(":")
-    if not colon or not key.strip():
+def _header(text: str) -> tuple[bytes, bytes]:
+    key, colon, value = os.fsencode(text).partition(b":")
+    if not colon or not key.strip() or not key.isascii():
         raise click.BadParameter(f"{text!r} is not 'K: V'; try 'accept: text/html'")
+    if key.strip().lower() == b"content-length":
+        raise click.BadParameter(f"{text!r}: the length is counted; leave it out")
     return key.strip(), value.strip()
 
 
 def _body(data: str) -> bytes:
     if not data.startswith("@"):
-        return data.encode()
+        return os.fsencode(data)
     if data == "@-":
         return sys.stdin.buffer.read()
     try:

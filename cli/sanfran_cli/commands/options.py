@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 
 import click
 
+from sanfran_cli.client import is_url
 from sanfran_cli.settings import Settings, gather
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-NAME = click.argument("name")
+NAME = click.argument("name", callback=lambda _ctx, _parameter, value: _name(value))
 
 API = click.option(
     "--api",
@@ -71,7 +72,15 @@ def chosen_settings(
         raise click.BadParameter(str(error), param_hint="'--env'") from None
 
 
+def _name(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter(f"{value!r} is not UTF-8; a-z, 0-9 and - work") from None
+    return value
+
+
 def _url(value: str) -> str:
-    if not value.startswith(("http://", "https://")):
+    if not is_url(value):
         raise click.BadParameter(f"{value!r} is not a URL; try http://127.0.0.1:8081")
     return value.rstrip("/")

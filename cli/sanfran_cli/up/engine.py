@@ -17,6 +17,7 @@ from sanfran_cli.up.folder import DataFolder
 from sanfran_cli.up.logs import ServiceLog
 from sanfran_cli.up.ports import ReservedPort
 from sanfran_cli.up.service import Service
+from sanfran_cli.up.terminal import warn
 
 STOP_ORDER = {"router": 2.2, "controller": 2.8, "pod-host": 4.2, "api": 4.7}
 """Who stops after whom, and the seconds after the first signal at which each is killed. The router
@@ -116,6 +117,7 @@ class Engine:
         self._folder = folder
         self._facts = facts
         self._stop = asyncio.Event()
+        self._unrecorded = False
         self._logs = {
             name: ServiceLog(name, folder.logs, verbose=verbose) for name in command_lines
         }
@@ -178,13 +180,19 @@ class Engine:
                 await self._services[name].stop(since + seconds)
 
     def _record(self) -> None:
-        self._folder.record(
-            {
-                "pid": os.getpid(),
-                **self._facts,
-                "services": {
-                    name: {"pid": one.pid, "ready": one.is_ready, **one.addresses}
-                    for name, one in self._services.items()
-                },
-            }
-        )
+        facts = {
+            "pid": os.getpid(),
+            **self._facts,
+            "services": {
+                name: {"pid": one.pid, "ready": one.is_ready, **one.addresses}
+                for name, one in self._services.items()
+            },
+        }
+        try:
+            self._folder.record(facts)
+        except OSError as error:  # a full disk must not end functions that run
+            if not self._unrecorded:
+                warn(f"{self._folder.path}/run.json cannot be written: {error.strerror}")
+            self._unrecorded = True
+        else:
+            self._unrecorded = False

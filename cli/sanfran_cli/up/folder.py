@@ -72,7 +72,11 @@ class DataFolder:
         self._open.close()
 
     def record(self, facts: dict[str, Any]) -> None:
-        """Writes run.json: whole or not at all, whenever someone looks."""
+        """Writes run.json: whole or not at all, whenever someone looks.
+
+        Raises:
+            OSError: the disk took no more, or the folder is gone; the former one stays.
+        """
         fresh = self._record.with_suffix(".new")
         fresh.write_text(json.dumps({**facts, "run_folder": str(self.run)}, indent=2) + "\n")
         fresh.replace(self._record)
@@ -92,10 +96,8 @@ class DataFolder:
         waiting.join(FORMER_SERVICES_SECONDS)
         if waiting.is_alive():
             left = " ".join(str(pid) for pid in self._former_pids() if _lives(pid))
-            raise Refused(
-                f"services of an engine that was killed still use {self.path}; "
-                f"end them: kill -9 {left}"
-            )
+            what = f"end them: kill -9 {left}" if left else "wait until they have ended"
+            raise Refused(f"services of an engine that was killed still use {self.path}; {what}")
 
     def _who_runs(self) -> str:
         former = self._former()

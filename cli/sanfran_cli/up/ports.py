@@ -33,8 +33,9 @@ class ReservedPort(AbstractContextManager["ReservedPort"]):
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )[0]
             self._socket = socket.socket(family, kind)
-        except OSError as error:
-            raise Refused(f"--host {host}: {error.strerror}; try 127.0.0.1") from error
+        except (OSError, UnicodeError) as error:  # a name longer than DNS has them is no text to it
+            why = getattr(error, "strerror", None) or "no name of a machine"
+            raise Refused(f"--host {host}: {why}; try 127.0.0.1") from error
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.bind(address)
