@@ -44,8 +44,19 @@ def main() -> None:
         target = HERE / f"{name}.txt"
         constraint = ["--constraints", str(HERE / "dev.txt")] if name != "dev" else []
         locked = subprocess.run(
-            ["uv", "pip", "compile", "-", "--universal", "--python-version", "3.11"]
-            + ["--generate-hashes", "--no-header", "--no-annotate", *constraint],
+            [
+                "uv",
+                "pip",
+                "compile",
+                "-",
+                "--universal",
+                "--python-version",
+                "3.11",
+                "--generate-hashes",
+                "--no-header",
+                "--no-annotate",
+                *constraint,
+            ],
             input="\n".join(asked),
             capture_output=True,
             check=True,
