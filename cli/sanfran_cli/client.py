@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import json
-import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -235,11 +234,6 @@ def is_url(text: str) -> bool:
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
-
-
-def default_api() -> str:
-    """The service that SANFRAN_API names, else the one of `sanfran up` on this machine."""
-    return os.environ.get("SANFRAN_API") or DEFAULT_API
 
 
 class _Counted:

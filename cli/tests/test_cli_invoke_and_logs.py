@@ -85,3 +85,20 @@ def test_logs_show_what_was_written_and_follow_what_comes(running: Engine) -> No
         assert following.stderr is not None
         assert following.stderr.read() == ""
     assert "called with DELETE" in running.cli("logs", "echo", "--tail", "1").stdout
+
+
+def test_lines_that_end_before_ctrl_c_are_said_to_have_ended(running: Engine) -> None:
+    running.cli("invoke", "echo")
+    with subprocess.Popen(
+        [SANFRAN, "logs", "echo", "-f"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "SANFRAN_API": running.api},
+    ) as following:
+        assert following.stdout is not None
+        following.stdout.readline()
+        os.kill(running.run["services"]["controller"]["pid"], signal.SIGKILL)
+        _, errors = following.communicate(timeout=10)
+    assert following.returncode == 1
+    assert errors.startswith("Error: the lines ended: ")

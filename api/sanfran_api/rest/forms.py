@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,9 @@ from starlette.requests import ClientDisconnect, Request
 from sanfran_api.errors import ApiError, BadRequest, SlowUpload, TooLarge
 from sanfran_api.intake import Intake, Upload
 from sanfran_api.names import shorten
+
+logging.getLogger("python_multipart").setLevel(logging.ERROR)
+"""What it warns of is a client's mistake, and the answer says it."""
 
 FILE = "file"
 MAX_TEXT_BYTES = 256 * 1024

@@ -9,6 +9,7 @@ import click
 from sanfran_cli import output as show
 from sanfran_cli.client import Client
 from sanfran_cli.commands.options import API, NAME, OUTPUT
+from sanfran_cli.errors import Refused
 
 
 @click.command("logs")
@@ -33,5 +34,7 @@ def logs_command(name: str, follow: bool, tail: int, api: str, output: str) -> N
                     show.print_json_line(line)
                 else:
                     show.print_log_line(line)
+        if follow:
+            raise Refused("the lines ended: the service that sends them has stopped; try again")
 
     asyncio.run(print_lines())

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from sanfran_cli.client import is_url
+from sanfran_cli.client import DEFAULT_API, is_url
 from sanfran_cli.settings import Settings, gather
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -18,7 +18,7 @@ NAME = click.argument("name", callback=lambda _ctx, _parameter, value: _name(val
 API = click.option(
     "--api",
     envvar="SANFRAN_API",
-    default="http://127.0.0.1:8081",
+    default=DEFAULT_API,
     show_default=True,
     show_envvar=True,
     metavar="URL",
@@ -82,5 +82,5 @@ def _name(value: str) -> str:
 
 def _url(value: str) -> str:
     if not is_url(value):
-        raise click.BadParameter(f"{value!r} is not a URL; try http://127.0.0.1:8081")
+        raise click.BadParameter(f"{value!r} is not a URL; try {DEFAULT_API}")
     return value.rstrip("/")
