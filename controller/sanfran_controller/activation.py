@@ -36,7 +36,7 @@ TRIES = 3
 """Pods per flight. One may die by chance and a second with it; a third says that it is not chance."""
 LEAST_CALL = 1.0
 """Seconds that a load gets, also when the pod came in the last moment."""
-BUNDLE_AGAIN_FIRST, BUNDLE_PATIENCE = 0.1, 5.0
+BUNDLE_AGAIN, BUNDLE_PATIENCE = 0.2, 5.0
 """Seconds: the api service may be starting again."""
 
 Flight = asyncio.Task[ActivationError | None]
@@ -139,7 +139,7 @@ class Activator:
 
     async def _give_pod(self, function: Function, deadline: float) -> None:
         began = time.monotonic()
-        failures, bundle_again = 0, BUNDLE_AGAIN_FIRST
+        failures = 0
         while True:
             version = await self._catalog.require(function.name)
             self._refuse_broken(function, version)
@@ -160,10 +160,9 @@ class Activator:
                     raise self._too_late(function, version, phase, limit) from error
                 if phase is pb.PodPhase.GENERIC:
                     until = min(deadline, began + BUNDLE_PATIENCE)
-                    if time.monotonic() + bundle_again > until:
+                    if time.monotonic() + BUNDLE_AGAIN > until:
                         raise Unavailable(f"its bundle cannot be had: {why}") from error
-                    await asyncio.sleep(bundle_again)
-                    bundle_again *= 2
+                    await asyncio.sleep(BUNDLE_AGAIN)
                     continue
             else:
                 if answer.failed is not None:

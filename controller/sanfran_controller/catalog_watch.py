@@ -27,7 +27,9 @@ log = get_logger("catalog")
 METHOD = "/sanfran.v1.Api/WatchFunctions"
 OUTSTANDING_MOST = 256
 """Events that may wait to be carried out; reading stops until one is."""
-RECONNECT_FIRST, RECONNECT_MOST = 0.05, 2.0
+RECONNECT_FIRST, RECONNECT_MOST = 0.05, 0.25
+"""Seconds. Changes that are made meanwhile reach no pod: an api service that starts again should find
+its watchers within a moment."""
 
 
 class CatalogWatch:
@@ -68,7 +70,8 @@ class CatalogWatch:
                 why = f"{error.status.name}: {error.message}"
             if self._received != before:
                 pause = RECONNECT_FIRST
-            log.warning("api service lost, connecting again", why=why, pause=pause)
+            tell = log.warning if pause == RECONNECT_FIRST else log.debug
+            tell("api service lost, connecting again", why=why, pause=pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, RECONNECT_MOST)
 

@@ -26,7 +26,7 @@ log = get_logger("pods")
 CREATE_TIMEOUT = 5.0
 """Seconds; the host answers when the pod exists, before its process is ready."""
 DELETE_TIMEOUT = 5.0
-RECONNECT_FIRST, RECONNECT_MOST = 0.05, 1.0
+RECONNECT_FIRST, RECONNECT_MOST = 0.05, 0.25
 
 
 class LocalPods:
@@ -70,7 +70,8 @@ class LocalPods:
                 why = "the host ended the watch"
             except GRPCError as error:
                 why = f"{error.status.name}: {error.message}"
-            log.warning("pod host lost, connecting again", why=why, pause=pause)
+            tell = log.warning if pause == RECONNECT_FIRST else log.debug
+            tell("pod host lost, connecting again", why=why, pause=pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, RECONNECT_MOST)
 
