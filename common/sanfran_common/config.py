@@ -29,6 +29,13 @@ def text(value: str) -> str:
     return value
 
 
+def visible(value: str) -> str:
+    """Text that may travel in a header: visible ASCII characters, or nothing."""
+    if not all("!" <= character <= "~" for character in value):
+        raise ValueError("has characters other than visible ASCII; try openssl rand -hex 16")
+    return value
+
+
 def non_negative_int(value: str) -> int:
     """A whole number from 0."""
     if not value.isascii() or not value.isdigit():
@@ -154,7 +161,10 @@ class ServiceConfig:
         shared=True,
     )
     rpc_secret: str = setting(
-        "", help="shared by all services; gRPC calls without it are refused", shared=True
+        "",
+        help="shared by all services; gRPC calls without it are refused",
+        parse=visible,
+        shared=True,
     )
     exit_with_stdin: bool = setting(
         False, help="stop when the standard input ends, so as not to outlive the parent"
@@ -205,7 +215,8 @@ def parse_config(
         try:
             values[one.name] = one.metadata["parse"](raw)
         except ValueError as error:
-            _refuse(prog, f"{source}: {raw!r} {error}")
+            shown = "its value" if one.name.endswith("secret") else repr(raw)
+            _refuse(prog, f"{source}: {shown} {error}")
     try:
         return config(**values)
     except ValueError as error:  # a rule between fields, checked in __post_init__

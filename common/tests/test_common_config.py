@@ -66,6 +66,8 @@ def test_shared_variables_hold_for_services_without_their_own() -> None:
         ([], {"SANFRAN_DEMO_ACCESS_LOG": "perhaps"}, "is neither true nor false; try true"),
         (["--max-head-bytes", "1"], {}, "--max-head-bytes is below --grace"),
         (["--max-head", "10"], {}, "unrecognized arguments"),
+        ([], {"SANFRAN_RPC_SECRET": "pässword"}, "SANFRAN_RPC_SECRET: its value has characters"),
+        ([], {"SANFRAN_RPC_SECRET": "two\nlines"}, "visible ASCII; try"),
     ],
 )
 def test_a_bad_setting_ends_with_code_2_and_says_what_would_work(

@@ -6,13 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import pytest
 from sanfran_common.lifecycle import LoopEnded, OwnedTasks
-from sanfran_common.telemetry.admin import AdminServer
 
 SERVICE = """
 import asyncio, sys
@@ -172,30 +169,3 @@ async def test_a_failing_task_is_its_owners_failure_as_it_is() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await own()
-
-
-class Life:
-    is_ready = False
-
-
-async def test_the_admin_port_shows_metrics_health_and_readiness() -> None:
-    def get(path: str) -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"http://{admin.address}{path}", timeout=10) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-
-    life = Life()
-    async with AdminServer("127.0.0.1:0", life) as admin:
-        assert await asyncio.to_thread(get, "/healthz") == (200, "ok\n")
-        assert (await asyncio.to_thread(get, "/readyz"))[0] == 503
-        life.is_ready = True
-        assert (await asyncio.to_thread(get, "/readyz"))[0] == 200
-        status, text = await asyncio.to_thread(get, "/metrics")
-        assert status == 200
-        assert "process_cpu_seconds_total" in text
-        assert (await asyncio.to_thread(get, "/other"))[0] == 404
-        admin._beat -= 60
-        assert (await asyncio.to_thread(get, "/healthz"))[0] == 503

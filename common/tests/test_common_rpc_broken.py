@@ -182,6 +182,29 @@ async def test_a_call_after_the_end_of_its_client_is_unavailable_and_opens_nothi
         assert not client._channels
 
 
+class Flood(pb.ControllerBase):
+    """Streams as fast as it may."""
+
+    async def watch_routes(self, message: pb.WatchRoutesRequest) -> AsyncIterator[pb.RouteEvent]:
+        while True:
+            yield pb.RouteEvent(route=pb.Route(name="x" * 100_000))
+
+
+async def test_a_client_that_reads_nothing_does_not_hold_up_a_stop(tmp_path: Path) -> None:
+    server = await RpcServer([Flood()], f"unix:{tmp_path}/a").__aenter__()
+    async with RpcClient(server.address) as client:
+        stream = pb.ControllerStub(client.channel).watch_routes(pb.WatchRoutesRequest())
+        await anext(stream)
+        connection(client).connection._transport.pause_reading()
+        (serving,) = server._server._protocols
+        await until(lambda: serving.transport.get_write_buffer_size() > 0)
+        async with asyncio.timeout(4):  # without the deadline for ever, from Python 3.12 on
+            await server.__aexit__(None, None, None)
+        connection(client).connection._transport.resume_reading()
+        with pytest.raises(GRPCError):
+            _ = [event async for event in stream]
+
+
 async def test_the_kernel_watches_tcp_connections() -> None:
     held = Held()
     async with RpcServer([held], "127.0.0.1:0") as server, RpcClient(server.address) as client:

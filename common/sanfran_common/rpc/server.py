@@ -20,6 +20,9 @@ from sanfran_proto.grpc.health import v1 as health
 from sanfran_common.config import join_host_port, split_host_port
 from sanfran_common.rpc.addresses import UNIX
 
+CLOSE_PATIENCE = 1.0
+"""Seconds until what a client does not read is thrown away at a stop."""
+
 Serving = health.HealthCheckResponseServingStatus
 Method = Callable[[Stream[Any, Any]], Awaitable[None]]
 
@@ -152,14 +155,22 @@ class _ClosingServer(Server):
         self.close()
         for protocol in tuple(self._protocols):
             protocol.processor.close(reason="server stopped")
-        await self.wait_closed()
+        try:
+            async with asyncio.timeout(CLOSE_PATIENCE):
+                await self.wait_closed()
+        except TimeoutError:
+            for protocol in tuple(self._protocols):
+                protocol.transport.abort()
+            await self.wait_closed()
 
 
 class _TrackedProtocol(H2Protocol):
     all: set[_TrackedProtocol]
+    transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self.transport = cast("asyncio.Transport", transport)
         self.all.add(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:

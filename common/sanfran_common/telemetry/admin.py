@@ -7,20 +7,28 @@ event loop is busy, and can say so: `/healthz` fails when the loop has not turne
 from __future__ import annotations
 
 import asyncio
+import socket
+import socketserver
+import sys
 import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 
 from sanfran_common.config import join_host_port, split_host_port
+from sanfran_common.telemetry.logs import get_logger
+
+log = get_logger("admin")
 
 HEARTBEAT = 1.0
 """Seconds between two signs of life of the event loop."""
+CONNECTIONS_MOST = 32
+"""Each holds a thread, for ten seconds at most; one more is closed at once."""
 STALLED_AFTER = 10.0
 """Seconds without one until the process counts as hung; many times any pause that is normal."""
 
@@ -90,6 +98,36 @@ class _AdminHTTPServer(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
     answer: Callable[[str, str], tuple[int, str, bytes]]
+
+    def __init__(
+        self, listen: tuple[str, int], handler: Callable[..., BaseHTTPRequestHandler]
+    ) -> None:
+        if ":" in listen[0]:
+            self.address_family = socket.AF_INET6
+        self._places = threading.BoundedSemaphore(CONNECTIONS_MOST)
+        super().__init__(listen, handler)
+
+    def server_bind(self) -> None:
+        # Not HTTPServer's, which asks the name service who this is, and waits for its answer.
+        socketserver.TCPServer.server_bind(self)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A scraper that left is no concern of ours; anything else is told in one event."""
+        error = sys.exception()
+        if error is not None and not isinstance(error, OSError):
+            log.error("admin request failed", exc_info=error)
 
 
 class _AdminHandler(BaseHTTPRequestHandler):
