@@ -144,6 +144,29 @@ class OwnedTasks:
         return task
 
 
+class TaskOwner:
+    """What runs tasks of its own while its `async with` lasts: see `OwnedTasks`.
+
+    Args:
+        owner: its name, in the names of its tasks.
+    """
+
+    def __init__(self, owner: str) -> None:
+        self._tasks = OwnedTasks(owner)
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._tasks.__aexit__(kind, error, trace)
+
+
 def run_service(
     main: Callable[[Lifecycle], Awaitable[None]], config: ServiceConfig, name: str
 ) -> None:

@@ -11,11 +11,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from types import TracebackType
-from typing import Self
 
 from grpclib import GRPCError, Status
-from sanfran_common.lifecycle import OwnedTasks
+from sanfran_common.lifecycle import TaskOwner
 from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
 
@@ -42,7 +40,7 @@ BUNDLE_AGAIN, BUNDLE_PATIENCE = 0.2, 5.0
 Flight = asyncio.Task[ActivationError | None]
 
 
-class Activator:
+class Activator(TaskOwner):
     """Runs flights while its `async with` lasts.
 
     Args:
@@ -58,24 +56,12 @@ class Activator:
         *,
         timeout: float,
     ) -> None:
+        super().__init__("activation")
         self._catalog = catalog
         self._functions = functions
         self._fleet = fleet
         self._bundles = bundles
         self._timeout = timeout
-        self._tasks = OwnedTasks("activation")
-
-    async def __aenter__(self) -> Self:
-        await self._tasks.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._tasks.__aexit__(kind, error, trace)
 
     async def activate(self, name: str, *, saturated: bool) -> pb.Route:
         """Returns the route of a function that is served.

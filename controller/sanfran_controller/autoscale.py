@@ -16,6 +16,10 @@ from sanfran_controller.scaling import ScalingFacts, ScalingPolicy
 
 log = get_logger("autoscale")
 
+AT_A_TIME = 100
+"""Functions between two turns of the event loop, which a tick would hold else for 130 ms with 5,000 that are
+busy: about 3 ms on one core."""
+
 
 class Autoscaler:
     """Keeps each function at as many pods as it needs.
@@ -51,7 +55,7 @@ class Autoscaler:
                 # Late by a whole tick, this process stood still. What routers reported waits in its
                 # sockets, and silence means nothing: the next tick decides.
                 if now < next_tick + self._policy.report_every:
-                    self._tick(now)
+                    await self._tick(now)
                     next_tick = max(next_tick + self._policy.report_every, now)
                 else:
                     next_tick = now + self._policy.report_every
@@ -66,13 +70,16 @@ class Autoscaler:
             except TimeoutError:
                 pass
 
-    def _tick(self, now: float) -> None:
+    async def _tick(self, now: float) -> None:
         for router in self._loads.expire(now):
             log.warning("router silent, its load is forgotten", router=router)
-        for name in {*self._functions.warm, *self._catalog.kept}:
-            function = self._functions.of(name)
-            function.scaler.observe(self._loads.peak(name), now)
-            self._look(function, now)
+        for number, name in enumerate({*self._functions.warm, *self._catalog.kept}, 1):
+            if name in self._functions.warm or name in self._catalog.kept:  # still
+                function = self._functions.of(name)
+                function.scaler.observe(self._loads.peak(name), now)
+                self._look(function, now)
+            if number % AT_A_TIME == 0:
+                await asyncio.sleep(0)
 
     def _look(self, function: Function, now: float) -> None:
         if function.reconciling is not None or self._catalog.get(function.name) is None:

@@ -6,11 +6,9 @@ A convenience and nothing else: what is not here, or not yet, the sidecar fetche
 from __future__ import annotations
 
 from collections import OrderedDict
-from types import TracebackType
-from typing import Self
 
 from grpclib import GRPCError
-from sanfran_common.lifecycle import OwnedTasks
+from sanfran_common.lifecycle import TaskOwner
 from sanfran_common.rpc.client import RpcClient
 from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
@@ -25,7 +23,7 @@ FETCHES_MOST = 64
 FETCH_TIMEOUT = 5.0
 
 
-class SmallBundles:
+class SmallBundles(TaskOwner):
     """A least-recently-used store in memory. Fetches while its `async with` lasts.
 
     Args:
@@ -34,24 +32,12 @@ class SmallBundles:
     """
 
     def __init__(self, client: RpcClient, *, most: int) -> None:
+        super().__init__("small bundles")
         self._api = pb.ApiStub(client.channel)
         self._most = most
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._size = 0
         self._fetching: set[str] = set()
-        self._tasks = OwnedTasks("small bundles")
-
-    async def __aenter__(self) -> Self:
-        await self._tasks.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._tasks.__aexit__(kind, error, trace)
 
     def get(self, digest: str) -> bytes:
         """The bundle; empty when it is not here."""

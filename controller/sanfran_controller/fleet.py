@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from grpclib import GRPCError
-from sanfran_common.lifecycle import OwnedTasks
+from sanfran_common.lifecycle import TaskOwner
 from sanfran_common.rpc.client import RpcClient
 from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
@@ -66,7 +66,7 @@ class FleetListener(Protocol):
         many."""
 
 
-class Fleet:
+class Fleet(TaskOwner):
     """Runs while its `async with` lasts. Leaving it leaves every pod as it is.
 
     Args:
@@ -90,6 +90,7 @@ class Fleet:
         start_timeout: float = 30.0,
         claims_most: int = 10_000,
     ) -> None:
+        super().__init__("fleet")
         self.pods: dict[str, Pod] = {}
         self.stock = Stock(pool, claims_most=claims_most)
         self.listed = asyncio.Event()  # the provider has told of every pod once
@@ -102,7 +103,6 @@ class Fleet:
         self._start_timeout = start_timeout
         self._leaving: dict[str, asyncio.Task[None]] = {}
         self._leaves_all = False  # this process stops, and its pods go on
-        self._tasks = OwnedTasks("fleet")
         self._listener: FleetListener | None = None
 
     def attach(self, listener: FleetListener) -> None:
@@ -116,7 +116,7 @@ class Fleet:
         return self._listener
 
     async def __aenter__(self) -> Self:
-        await self._tasks.__aenter__()
+        await super().__aenter__()
         self._tasks.loop(self._watch(), name="watch pods")
         self._tasks.loop(self._keep_pool(), name="keep the pool")
         return self
@@ -128,7 +128,7 @@ class Fleet:
         trace: TracebackType | None,
     ) -> None:
         self._leaves_all = True
-        await self._tasks.__aexit__(kind, error, trace)
+        await super().__aexit__(kind, error, trace)
 
     async def settle(self, patience: float) -> None:
         """Returns when it is known what every pod that exists runs, and those that run what is not wanted

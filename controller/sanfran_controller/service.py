@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from types import TracebackType
-from typing import Self
 
 from grpclib import GRPCError, Status
-from sanfran_common.lifecycle import OwnedTasks
+from sanfran_common.lifecycle import TaskOwner
 from sanfran_proto.sanfran import v1 as pb
 
 from sanfran_controller import logs
@@ -39,7 +37,7 @@ MESSAGE_MOST = 2000
 """Characters of a status message, which travels in a header; the rest is in GetStatus."""
 
 
-class ControllerService(pb.ControllerBase):
+class ControllerService(TaskOwner, pb.ControllerBase):
     """Answers routers and the api service. Owns the readers of followed logs; open it with
     `async with`."""
 
@@ -52,25 +50,13 @@ class ControllerService(pb.ControllerBase):
         routes: Routes,
         loads: Loads,
     ) -> None:
+        super().__init__("controller service")
         self._activator = activator
         self._catalog = catalog
         self._functions = functions
         self._fleet = fleet
         self._routes = routes
         self._loads = loads
-        self._tasks = OwnedTasks("controller service")
-
-    async def __aenter__(self) -> Self:
-        await self._tasks.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._tasks.__aexit__(kind, error, trace)
 
     async def activate(self, message: pb.ActivateFunctionRequest) -> pb.Route:
         """See the contract."""

@@ -14,10 +14,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
-from sanfran_common.lifecycle import OwnedTasks
+from sanfran_common.lifecycle import TaskOwner
 from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
 
@@ -37,7 +35,7 @@ they may be what it waits for."""
 Ack = Callable[[], None]
 
 
-class Updates:
+class Updates(TaskOwner):
     """Changes the catalog and what serves. Runs while its `async with` lasts."""
 
     def __init__(
@@ -49,25 +47,13 @@ class Updates:
         activator: Activator,
         bundles: SmallBundles,
     ) -> None:
+        super().__init__("updates")
         self._catalog = catalog
         self._functions = functions
         self._fleet = fleet
         self._routes = routes
         self._activator = activator
         self._bundles = bundles
-        self._tasks = OwnedTasks("updates")
-
-    async def __aenter__(self) -> Self:
-        await self._tasks.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._tasks.__aexit__(kind, error, trace)
 
     def put(self, version: pb.FunctionVersion, ack: Ack) -> None:
         """A version is the newest from now on; `ack` is called when nothing older serves."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from grpclib import GRPCError, Status
-from sanfran_controller import activation, updates
+from sanfran_controller import activation, autoscale, updates
 from sanfran_controller.functions import FAILURE_FIRST, Function
 from sanfran_controller.scaling import Scaler, ScalingPolicy
 from sanfran_proto.sanfran import v1 as pb
@@ -115,6 +115,28 @@ async def test_an_update_at_the_cap_gets_the_pod_of_the_old_version(
         await world.api.until_applied(world.api.put("hello"))
         assert (await router.activate("hello")).version == 2
         assert world.host.most == 1
+
+
+async def test_a_tick_over_many_functions_lets_others_run_in_between(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(autoscale, "AT_A_TIME", 1)
+    for number in range(3):
+        world.api.put(f"f{number}", min_scale=1)
+    looks: list[str] = []
+    look = autoscale.Autoscaler._look
+
+    def looked(self: autoscale.Autoscaler, function: Function, now: float) -> None:
+        looks.append(function.name)
+        asyncio.get_running_loop().call_soon(looks.append, "another")
+        look(self, function, now)
+
+    async with world.controller(pool_size=3):
+        await world.host.until(lambda: len(world.host.in_phase(pb.PodPhase.ACTIVE)) == 3)
+        monkeypatch.setattr(autoscale.Autoscaler, "_look", looked)
+        while len(looks) < 6:  # noqa: ASYNC110  # the tick tells nobody of itself
+            await asyncio.sleep(0.05)
+        assert looks[1:6:2] == ["another"] * 3
 
 
 async def test_a_process_that_stood_still_takes_no_silence_for_idleness(world: Any) -> None:

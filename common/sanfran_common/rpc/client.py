@@ -25,7 +25,7 @@ from grpclib.metadata import Deadline
 from h2.exceptions import StreamClosedError
 from sanfran_proto.grpc.health import v1 as health
 
-from sanfran_common.lifecycle import OwnedTasks
+from sanfran_common.lifecycle import TaskOwner
 from sanfran_common.rpc.addresses import parse_target
 from sanfran_common.rpc.balancer import Balancer, NoAddress
 from sanfran_common.rpc.channel import open_channel as open_channel
@@ -48,7 +48,7 @@ BROKEN = (OSError, StreamTerminatedError, ProtocolError)
 Pick = Callable[[frozenset[str]], str]
 
 
-class RpcClient:
+class RpcClient(TaskOwner):
     """Calls one remote service at one or many addresses. Open it with `async with`.
 
     Args:
@@ -57,6 +57,7 @@ class RpcClient:
     """
 
     def __init__(self, addresses: str, *, secret: str = "") -> None:
+        super().__init__(f"rpc client {addresses}")
         self._target = parse_target(addresses)
         self._metadata = {"authorization": f"Bearer {secret}"} if secret else {}
         self._balancer = Balancer(self._target.fixed)
@@ -66,10 +67,9 @@ class RpcClient:
         self._closed = False
         self._changed = asyncio.Event()
         self._ejected = asyncio.Event()
-        self._tasks = OwnedTasks(f"rpc client {addresses}")
 
     async def __aenter__(self) -> Self:
-        await self._tasks.__aenter__()
+        await super().__aenter__()
         if self._target.dns is not None:
             self._tasks.loop(self._resolve(*self._target.dns), name="resolve")
         self._tasks.loop(self._probe(), name="probe")
@@ -83,7 +83,7 @@ class RpcClient:
     ) -> None:
         self._closed = True
         try:
-            await self._tasks.__aexit__(kind, error, trace)
+            await super().__aexit__(kind, error, trace)
         finally:
             for channel in (*self._channels.values(), *self._retired):
                 channel.close()
