@@ -198,7 +198,10 @@ def run_service(
         for which in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(which, on_signal, which)
         if config.exit_with_stdin:
-            loop.add_reader(0, _on_stdin, loop, life)
+            try:
+                loop.add_reader(0, _on_stdin, loop, life)
+            except OSError as error:
+                raise RuntimeError("--exit-with-stdin needs a pipe as standard input") from error
         try:
             await main(life)
         finally:

@@ -105,6 +105,19 @@ def test_a_failure_is_logged_and_gives_exit_code_1() -> None:
     assert "cannot start" in err
 
 
+def test_a_standard_input_that_cannot_tell_of_its_end_is_refused_in_words(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SERVICE, "stdin"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "--exit-with-stdin needs a pipe as standard input" in done.stderr
+
+
 async def test_a_loop_that_ends_early_brings_its_owner_down() -> None:
     async def short() -> None:
         return
