@@ -14,6 +14,7 @@ import time
 
 from grpclib import GRPCError, Status
 from sanfran_common.lifecycle import TaskOwner
+from sanfran_common.rpc.client import Unreachable
 from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
 
@@ -150,6 +151,8 @@ class Activator(TaskOwner):
                         raise Unavailable(f"its bundle cannot be had: {why}") from error
                     await asyncio.sleep(BUNDLE_AGAIN)
                     continue
+                if isinstance(error, Unreachable):
+                    continue  # dead before it heard of this function: each is met but once
             else:
                 if answer.failed is not None:
                     self._fleet.end(pod, "spent by code that did not load", expected=True)

@@ -47,6 +47,16 @@ async def test_a_pod_that_came_too_late_to_load_is_not_the_codes_fault(
         assert (await router.status("hello")).load_error == ""
 
 
+async def test_a_pool_of_pods_that_died_together_costs_a_cold_call_nothing_but_time(
+    world: Any,
+) -> None:
+    world.api.put("hello")
+    async with world.controller(pool_size=5) as router:
+        for pod in world.host.in_phase(GENERIC):
+            await world.host._kill(pod)
+        assert (await router.activate("hello")).endpoints
+
+
 async def test_a_bundle_that_is_away_for_a_moment_is_waited_for(world: Any) -> None:
     world.api.put("hello")
     back_at = time.monotonic() + 0.4

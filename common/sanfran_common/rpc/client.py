@@ -48,6 +48,13 @@ BROKEN = (OSError, StreamTerminatedError, ProtocolError)
 Pick = Callable[[frozenset[str]], str]
 
 
+class Unreachable(GRPCError):
+    """No address could be reached. Nothing was sent, so a repeat is safe, whatever the call does."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Status.UNAVAILABLE, message)
+
+
 class RpcClient(TaskOwner):
     """Calls one remote service at one or many addresses. Open it with `async with`.
 
@@ -165,12 +172,12 @@ class RpcClient(TaskOwner):
         last: BaseException | None = None
         while True:
             if self._closed:
-                raise GRPCError(Status.UNAVAILABLE, "this client is closed")
+                raise Unreachable("this client is closed")
             try:
                 address = pick(frozenset(tried))
             except NoAddress as error:
                 text = f"no address answers: {last}" if last else str(error)
-                raise GRPCError(Status.UNAVAILABLE, text) from (last or error)
+                raise Unreachable(text) from (last or error)
             channel = self._channel_to(address)
             left = CONNECT_TIMEOUT if deadline is None else deadline.time_remaining()
             self._balancer.started(address)
