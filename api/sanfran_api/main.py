@@ -46,7 +46,7 @@ async def serve(config: ApiConfig, life: Lifecycle) -> None:
         unpacked_bytes=config.max_unpacked_bytes,
         files=config.max_files,
     )
-    watchers = Watchers()
+    watchers = Watchers(expected=bool(config.controllers))
     async with AsyncExitStack() as parts:
         store = await parts.enter_async_context(
             Store(

@@ -24,6 +24,8 @@ log = get_logger("watch")
 HISTORY_PAGE = 100
 SNAPSHOT_PAGE = 50
 """Functions parsed at once; some 3 ms of the event loop."""
+ABSENCE_PATIENCE = 5.0
+"""Seconds that a change waits for a controller to come back: what its restart may take."""
 MAX_UNACKNOWLEDGED = 4096
 """Events that a watcher may owe an answer for, before it is sent no more."""
 
@@ -152,9 +154,15 @@ class Watcher:
 
 
 class Watchers:
-    """All connected watchers, and the changes that wait for them."""
+    """All connected watchers, and the changes that wait for them.
 
-    def __init__(self) -> None:
+    Args:
+        expected: there are controllers somewhere. While none is connected, one may have died and left
+            pods that serve, so a change counts as applied only when one is back and says so.
+    """
+
+    def __init__(self, *, expected: bool = False) -> None:
+        self._expected = expected
         self._watchers: set[Watcher] = set()
         self._waiting: dict[int, asyncio.Future[bool]] = {}
         self._closed = False
@@ -183,7 +191,7 @@ class Watchers:
         """Waits until every connected watcher has applied a change.
 
         Args:
-            timeout: seconds.
+            timeout: seconds; while none is connected, `ABSENCE_PATIENCE` at most.
 
         Returns:
             False when the time was over first, or the service stops.
@@ -194,7 +202,8 @@ class Watchers:
             return False
         waiting = self._waiting[revision] = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(timeout):
+            patience = timeout if self._watchers else min(timeout, ABSENCE_PATIENCE)
+            async with asyncio.timeout(patience):
                 outcome: bool = await waiting
                 return outcome
         except TimeoutError:
@@ -219,4 +228,6 @@ class Watchers:
                 waiting.set_result(False)
 
     def _all_applied(self, revision: int) -> bool:
+        if self._expected and not self._watchers:
+            return False
         return all(watcher.has_applied(revision) for watcher in self._watchers)

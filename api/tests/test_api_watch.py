@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -272,3 +273,29 @@ async def test_the_first_message_must_be_the_start(api: Any) -> None:
         async for _ in api.stub.watch_functions(messages):
             pass
     assert caught.value.status is Status.INVALID_ARGUMENT
+
+
+async def test_a_change_waits_for_a_controller_that_is_away_for_a_moment(
+    run_api: Any, tmp_path: Path
+) -> None:
+    async with run_api(controllers=f"unix:{tmp_path}/controller.sock") as api:
+        async with following(api) as before:
+            _, synced = await before.until_synced()
+            await before.applied(synced.revision)
+        creating = asyncio.create_task(api.create("hello"))
+        async with following(api, synced.revision) as back:
+            event = await back.event()  # the creation, before or behind `synced`
+            while event.put is None:
+                await back.applied(event.revision)
+                event = await back.event()
+            assert not creating.done()
+            await back.applied(event.revision)
+            assert (await creating).json()["applied"] is True
+
+
+async def test_without_any_controller_a_change_says_that_nobody_has_applied_it(
+    run_api: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "ABSENCE_PATIENCE", 0.05)
+    async with run_api(controllers=f"unix:{tmp_path}/controller.sock") as api:
+        assert (await api.create("hello")).json()["applied"] is False

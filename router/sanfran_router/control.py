@@ -29,6 +29,10 @@ FORGET_AFTER = 60.0
 by then, or are gone."""
 FAILOVERS = 3
 """Controllers asked for one activation."""
+ABSENCE_PATIENCE = 5.0
+"""Seconds that a cold request waits for a controller that is away: what a restart may take."""
+ASK_PAUSE = 0.1
+"""Seconds between two questions then."""
 
 
 def route_facts(route: pb.Route) -> RouteFacts:
@@ -76,7 +80,8 @@ class ControllerLink:
         """Set once a controller has told all of its routes."""
 
     async def ask(self, name: str, saturated: bool, timeout: float) -> RouteFacts:
-        """Asks the function's controller to activate it; the next one when that is not there.
+        """Asks the function's controller to activate it; the next one when that is not there, and
+        again for as long as one may take to be restarted: asking twice activates once.
 
         Args:
             timeout: seconds for all of it.
@@ -86,19 +91,24 @@ class ControllerLink:
         """
         request = pb.ActivateFunctionRequest(name=name, router=self._router, saturated=saturated)
         stub = pb.ControllerStub(self._client.keyed(name))
-        deadline = monotonic() + timeout
-        for left in reversed(range(FAILOVERS)):
+        began = monotonic()
+        deadline = began + timeout
+        tries = 0
+        while True:
             try:
                 route = await stub.activate(request, timeout=max(deadline - monotonic(), 0.001))
             except GRPCError as error:
-                if error.status is Status.UNAVAILABLE and left and monotonic() < deadline:
-                    continue
-                raise _refusal(request, error) from error
-            if route.name == name:
-                return route_facts(route)
-            log.error("answer for another function", asked=name, answered=route.name)
-            break
-        raise Refusal(errors.NO_CAPACITY)
+                patience = min(deadline, began + ABSENCE_PATIENCE) - monotonic()
+                if error.status is not Status.UNAVAILABLE or patience <= 0:
+                    raise _refusal(request, error) from error
+                tries += 1
+                if tries >= FAILOVERS:
+                    await asyncio.sleep(min(ASK_PAUSE, patience))
+                continue
+            if route.name != name:
+                log.error("answer for another function", asked=name, answered=route.name)
+                raise Refusal(errors.NO_CAPACITY)
+            return route_facts(route)
 
     async def watch(self, tasks: OwnedTasks, activator: Activator) -> None:
         """Follows the routes of every controller, as addresses come and go. Does not end."""
