@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from grpclib import GRPCError, Status
+from sanfran_router import control
 
 World = Any
 PodConnection = Any
@@ -376,9 +377,27 @@ async def test_a_new_route_moves_requests_and_a_deletion_is_404_at_once(world: W
     assert world.controller.asked == []
 
 
+async def test_a_cold_request_outlasts_the_restart_of_a_controller(world: World) -> None:
+    await world.serving()
+    await world.stop_controller()
+    client = await world.client()
+    client.post(b"body", target="/fn/cold")
+    cold = world.plane.table.functions
+    await world.seen(lambda: "cold" in cold and bool(cold["cold"].waiting))
+    pod = await world.pod(activation="act-9")
+
+    async def activate(name: str) -> Any:
+        return world.controller.route(pod, name=name)
+
+    world.controller.on_activate = activate
+    await world.start_controller()
+    assert (await client.answer()).body == b"ok"
+
+
 async def test_without_controllers_warm_functions_answer_and_cold_ones_get_503(
-    world: World,
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(control, "ABSENCE_PATIENCE", 0.1)
     pod = await world.serving()
     await world.stop_controller()
     client = await world.client()
