@@ -12,7 +12,7 @@ from grpclib.client import Channel
 from grpclib.const import Cardinality
 from sanfran_api import watch
 from sanfran_api.store import transactions
-from sanfran_common.rpc.client import open_channel
+from sanfran_common.rpc.channel import open_channel
 from sanfran_proto.sanfran import v1 as pb
 
 METHOD = "/sanfran.v1.Api/WatchFunctions"

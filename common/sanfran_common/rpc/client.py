@@ -28,7 +28,7 @@ from sanfran_proto.grpc.health import v1 as health
 from sanfran_common.lifecycle import TaskOwner
 from sanfran_common.rpc.addresses import parse_target
 from sanfran_common.rpc.balancer import Balancer, NoAddress
-from sanfran_common.rpc.channel import open_channel as open_channel
+from sanfran_common.rpc.channel import open_channel
 from sanfran_common.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
