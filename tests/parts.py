@@ -73,10 +73,10 @@ class OneFunction(pb.ControllerBase):
 
 @contextlib.asynccontextmanager
 async def child(
-    *command: str | Path, env: dict[str, str] | None = None
+    *command: str | Path, env: dict[str, str] | None = None, stdout: int | None = None
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """A process that ends with the block."""
-    process = await asyncio.create_subprocess_exec(*command, env=env)
+    process = await asyncio.create_subprocess_exec(*command, env=env, stdout=stdout)
     try:
         yield process
     finally:
