@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -44,6 +45,11 @@ class Answer:
     @property
     def status(self) -> int:
         return int(self.head.split(b" ", 2)[1])
+
+    @property
+    def code(self) -> str:
+        """The word for programs in an error's JSON."""
+        return str(json.loads(self.body)["error"]["code"])
 
     def header(self, name: str) -> str | None:
         found = self.headers(name)
