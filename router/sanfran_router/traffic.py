@@ -35,9 +35,11 @@ class Traffic:
         "latency_buckets",
         "latency_seconds",
         "peak",
+        "received",
         "reported",
         "requests",
         "retries",
+        "sent",
     )
 
     def __init__(self) -> None:
@@ -54,6 +56,10 @@ class Traffic:
         self.cold_seconds = 0.0
         self.retries: dict[str, int] = {}
         """By cause."""
+        self.received = 0
+        """Bytes from clients: heads and bodies of requests, tunnels."""
+        self.sent = 0
+        """Bytes to clients: heads and bodies of answers, tunnels."""
         self.peak = 0
         """In flight plus queued, at most, since the last load report."""
         self.reported = 0
