@@ -144,7 +144,9 @@ async def runtime(folder: Path, activation: str, name: str, code: str) -> AsyncI
 
 
 @contextlib.asynccontextmanager
-async def router(controller: pb.ControllerBase, folder: Path) -> AsyncIterator[Running]:
+async def router(
+    controller: pb.ControllerBase, folder: Path, *flags: str
+) -> AsyncIterator[Running]:
     """A router process that follows the controller."""
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
@@ -153,6 +155,7 @@ async def router(controller: pb.ControllerBase, folder: Path) -> AsyncIterator[R
         async with RpcServer([controller], f"unix:{folder}/controller") as server:
             command = [sys.executable, "-m", "sanfran_router.main", "--listen", "127.0.0.1:0"]
             command += ["--controllers", server.address, "--log-level", "warning"]
+            command += flags
             env = {**os.environ, "NOTIFY_SOCKET": str(folder / "notify")}
             async with child(*command, env=env) as process:
                 async with asyncio.timeout(20):
