@@ -119,6 +119,10 @@ def steady(position: int) -> None:
     """A reader without pauses."""
 
 
+def reading(end: socket.socket) -> BufferedReader:
+    return BufferedReader(end.makefile("rb", buffering=0), MB)
+
+
 def read_head(source: BufferedReader) -> bytes:
     head = b""
     while not head.endswith(b"\r\n\r\n"):
@@ -172,13 +176,13 @@ class Both:
         head = b"POST /fn/hello HTTP/1.1\r\nHost: test\r\n%b\r\n"
         self._client.sendall(head % self.framing.announce(self.size))
         self.framing.send(self._client, self.size, self.sent)
-        with self._client.makefile("rb") as source:
+        with reading(self._client) as source:
             assert read_head(source).startswith(b"HTTP/1.1 200 ")
 
     def _receive_up(self, pause: Callable[[int], None]) -> None:
         end, _ = self._listener.accept()
         end.settimeout(PATIENCE)
-        with end, end.makefile("rb", MB) as source:
+        with end, reading(end) as source:
             if b"\r\nexpect:" in read_head(source).lower():
                 end.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
             self.framing.read(source, self.size, pause)
@@ -187,14 +191,14 @@ class Both:
     def _send_down(self, _: Callable[[int], None]) -> None:
         end, _address = self._listener.accept()
         end.settimeout(PATIENCE)
-        with end, end.makefile("rb") as source:
+        with end, reading(end) as source:
             read_head(source)
             end.sendall(b"HTTP/1.1 200 OK\r\n%b\r\n" % self.framing.announce(self.size))
             self.framing.send(end, self.size, self.sent)
 
     def _receive_down(self, pause: Callable[[int], None]) -> None:
         self._client.sendall(b"GET /fn/hello HTTP/1.1\r\nHost: test\r\n\r\n")
-        with self._client.makefile("rb", MB) as source:
+        with reading(self._client) as source:
             assert read_head(source).startswith(b"HTTP/1.1 200 ")
             self.framing.read(source, self.size, pause)
 
