@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -349,6 +350,18 @@ def folder() -> Iterator[Path]:
     path = Path(tempfile.mkdtemp(prefix="sf-"))
     yield path
     shutil.rmtree(path)
+
+
+@pytest.fixture
+def full_backlog() -> Iterator[str]:
+    """An address where connections are neither accepted nor refused."""
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(8):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        yield f"127.0.0.1:{server.getsockname()[1]}"
 
 
 @pytest.fixture
