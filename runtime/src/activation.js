@@ -3,7 +3,7 @@
 // which requests may run (the fence) and counts those that do.
 
 const { describe, failUnanswered } = require('./failure.js');
-const { loadModule } = require('./loader.js');
+const { keepCompiledCode, loadModule } = require('./loader.js');
 const { Handlers } = require('./handlers.js');
 
 // Characters of a load error that are passed on: a message may hold a whole source file.
@@ -67,6 +67,7 @@ class Activation {
       process.env.NODE_ENV ??= 'production';
       Object.assign(process.env, order.env);
       if (order.cwd) process.chdir(order.cwd);
+      if (order.compile_cache) keepCompiledCode(order.compile_cache);
       await this.#open(order);
     } catch (error) {
       const stack = describe(error).slice(0, MAX_STACK);
@@ -78,7 +79,7 @@ class Activation {
 
   // Loads the module and lets requests in that carry the activation id.
   async #open({ activation_id, name, root, entry }) {
-    const handlers = new Handlers(name, await loadModule(root, entry));
+    const handlers = await Handlers.of(name, await loadModule(root, entry));
     this.handlers = handlers;
     this.baseUrl = `/fn/${name}`;
     this.#id = activation_id;

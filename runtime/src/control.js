@@ -4,6 +4,11 @@
 
 const net = require('node:net');
 
+// Taken before any function's code can replace them: what a function does to its globals ends its
+// own requests, not the talk about them.
+const { parse, stringify } = JSON;
+const { exit, kill } = process;
+
 // Bytes waiting for a sidecar that does not read. Log lines beyond it are dropped; the few other
 // messages always go out, but behind them.
 const MAX_WAITING_BYTES = 256 * 1024;
@@ -44,7 +49,7 @@ class ControlSocket {
 
   /** @param {() => void} [sent] called when the system has taken the bytes */
   send(message, sent) {
-    this.#socket.write(JSON.stringify(message) + '\n', sent);
+    this.#socket.write(stringify(message) + '\n', sent);
   }
 
   /** @returns {boolean} whether there is room for one more log line */
@@ -61,7 +66,7 @@ class ControlSocket {
     const lines = (this.#received + text).split('\n');
     this.#received = lines.pop();
     for (const line of lines) {
-      const message = JSON.parse(line);
+      const message = parse(line);
       this.#handlers[message.type]?.(message);
     }
   }
@@ -69,11 +74,11 @@ class ControlSocket {
 
 function killOwnProcessGroup() {
   try {
-    process.kill(-process.pid, 'SIGKILL');
+    kill.call(process, -process.pid, 'SIGKILL');
   } catch {
     // Started by hand, outside a group of its own: there is only this process to end.
   }
-  process.exit(1);
+  exit.call(process, 1);
 }
 
 module.exports = { ControlSocket };

@@ -4,6 +4,10 @@
 
 const { describe } = require('./failure.js');
 
+// Taken before any function's code can replace them, with clocks of its tests for instance.
+const { exit } = process;
+const { setTimeout } = globalThis;
+
 // For the answers and the log lines to leave, in milliseconds.
 const LAST_WORDS_MS = 100;
 
@@ -15,7 +19,7 @@ function crashOnUncaught(activation) {
     if (crashing) return;
     crashing = true;
     activation.crash();
-    setTimeout(() => process.exit(1), LAST_WORDS_MS);
+    setTimeout(() => exit.call(process, 1), LAST_WORDS_MS);
   });
 }
 

@@ -38,6 +38,7 @@ const ENGINE_HEADER = /^x-sanfran-/i;
 
 class FunctionRequest extends http.IncomingMessage {
   #activation;
+  #requestId;
   #leaving = null;
 
   constructor(socket) {
@@ -54,6 +55,11 @@ class FunctionRequest extends http.IncomingMessage {
     return req.#activation;
   }
 
+  /** The request's id, as the router sent it; undefined when it did not. */
+  static idOf(req) {
+    return req.#requestId;
+  }
+
   // Node's parser hands over the raw header lines here, once for the head and once for trailers,
   // before any of them is looked at: the cheapest place to take out the engine's own.
   _addHeaderLines(lines, count) {
@@ -66,6 +72,8 @@ class FunctionRequest extends http.IncomingMessage {
           this.#activation = this.#activation === undefined ? lines[i + 1] : '';
         }
       } else {
+        // Taken here, since the first look at req.headers makes all of them.
+        if (name.length === 12 && name.toLowerCase() === 'x-request-id') this.#requestId ??= lines[i + 1];
         if (kept !== i) {
           lines[kept] = name;
           lines[kept + 1] = lines[i + 1];
@@ -104,6 +112,26 @@ class FunctionRequest extends http.IncomingMessage {
 }
 
 class FunctionResponse extends http.ServerResponse {
+  #refuses = false;
+
+  /** Answers that the handler did not and will not run, in the words that the router understands. */
+  static refuse(res, refusal) {
+    res.#refuses = true;
+    res.writeHead(421, { 'X-Sanfran-Retry': refusal, 'Content-Length': 0 });
+    res.end();
+  }
+
+  // The same words from a handler would make the router give up this pod, which runs. Headers of the
+  // engine mean nothing with any other status, and the router hides them.
+  writeHead(status, reason, headers) {
+    if (status === 421 && !this.#refuses) {
+      for (const name of this.getHeaderNames()) if (ENGINE_HEADER.test(name)) this.removeHeader(name);
+      if (typeof reason === 'string') headers = withoutEngineHeaders(headers);
+      else reason = withoutEngineHeaders(reason ?? headers);
+    }
+    return super.writeHead(status, reason, headers);
+  }
+
   get locals() {
     return (this.locals = Object.create(null));
   }
@@ -111,6 +139,16 @@ class FunctionResponse extends http.ServerResponse {
   set locals(locals) {
     Object.defineProperty(this, 'locals', { value: locals, configurable: true, enumerable: true, writable: true });
   }
+}
+
+/** @param {object | string[] | [string, string][] | undefined} headers in any form that writeHead() takes */
+function withoutEngineHeaders(headers) {
+  if (!headers) return headers;
+  if (!Array.isArray(headers)) {
+    return Object.fromEntries(Object.entries(headers).filter(([name]) => !ENGINE_HEADER.test(name)));
+  }
+  if (Array.isArray(headers[0])) return headers.filter(([name]) => !ENGINE_HEADER.test(name));
+  return headers.filter((_, i) => !ENGINE_HEADER.test(headers[i - (i % 2)]));
 }
 
 for (const [type, members] of [[FunctionRequest, requestMembers], [FunctionResponse, responseMembers]]) {

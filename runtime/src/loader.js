@@ -4,16 +4,24 @@
 
 const { createRequire } = require('node:module');
 const path = require('node:path');
+const { asExports, interceptRegistrations } = require('./google.js');
 
 /**
  * @param {string} root absolute path of the unpacked bundle
  * @param {string} entry the module's path, relative to root
- * @returns {Promise<unknown>} module.exports, or the namespace of an ES module
+ * @returns {Promise<unknown>} module.exports, or the namespace of an ES module; or handlers that the
+ *   module registered
  */
 async function loadModule(root, entry) {
   const file = path.join(root, entry);
   process.argv[1] = file;
   const require = createRequire(file);
+  const registered = interceptRegistrations(root, require);
+  const exported = await evaluate(file, require);
+  return registered.size > 0 ? asExports(registered, exported) : exported;
+}
+
+async function evaluate(file, require) {
   try {
     return require(file);
   } catch (error) {
@@ -25,6 +33,20 @@ async function loadModule(root, entry) {
   }
 }
 
+// In milliseconds: after the first requests, which compile what loading did not.
+const FLUSH_AFTER = 1000;
+
+/**
+ * Takes compiled code, and TypeScript without its types, from a folder, and puts there what is not
+ * in it yet. Processes may share one.
+ */
+function keepCompiledCode(folder) {
+  const { enableCompileCache, flushCompileCache } = require('node:module');
+  enableCompileCache(folder);
+  // Node itself writes when a process ends in order, and this one is killed.
+  setTimeout(flushCompileCache, FLUSH_AFTER).unref();
+}
+
 /** Removes a module from the caches of require(). */
 function forgetModule(file) {
   const { Module } = require('node:module');
@@ -34,4 +56,4 @@ function forgetModule(file) {
   }
 }
 
-module.exports = { loadModule, forgetModule };
+module.exports = { keepCompiledCode, loadModule, forgetModule };

@@ -2,7 +2,16 @@
 // What a function prints goes line by line to the sidecar, with a level. Printing never blocks
 // and never fills memory: a sidecar that does not read costs lines, and their number is logged.
 
+const { AsyncLocalStorage } = require('node:async_hooks');
 const { Writable } = require('node:stream');
+
+// The id of the request that a handler runs for, and whatever it started. The id and not the
+// request, which a timer that goes on would keep in memory.
+const requests = new AsyncLocalStorage();
+
+// Taken before any function's code can replace it: a clock that a test of the function stops, or
+// that throws, is none for the log.
+const { now } = Date;
 
 // One log line, in characters; longer ones are cut, as the sidecar would with those over 8,192. Also
 // bounds text that never ends its line.
@@ -16,12 +25,16 @@ class Log {
     this.#control = control;
   }
 
-  /** Sends each line of `text` as one message. Levels: debug, info, warning, error. */
-  write(level, text) {
-    for (const line of text.split('\n')) this.line(level, line);
+  /**
+   * Sends each line of `text` as one message. Levels: debug, info, warning, error.
+   *
+   * @param {string} [request] id of the request that it is about, where that is not the running one
+   */
+  write(level, text, request) {
+    for (const line of text.split('\n')) this.line(level, line, request);
   }
 
-  line(level, text) {
+  line(level, text, request = requests.getStore()) {
     if (!this.#control.hasRoom) {
       if (this.#dropped++ === 0) this.#control.onceDrained(() => this.#tellDropped());
       return;
@@ -29,8 +42,9 @@ class Log {
     const cut = text.length > MAX_LINE;
     this.#control.send({
       type: 'log',
-      time_ms: Date.now(),
+      time_ms: now(),
       level,
+      request_id: request,
       text: cut ? text.slice(0, MAX_LINE) + ' … (line cut)' : text,
     });
   }
@@ -38,7 +52,7 @@ class Log {
   #tellDropped() {
     const dropped = this.#dropped;
     this.#dropped = 0;
-    this.line('warning', `${dropped} log lines were dropped: they came faster than they were read`);
+    this.line('warning', `${dropped} log lines were dropped: they came faster than they were read`, null);
   }
 }
 
@@ -131,4 +145,4 @@ function levelOf(method, stream, level) {
   };
 }
 
-module.exports = { captureOutput };
+module.exports = { captureOutput, requests };

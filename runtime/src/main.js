@@ -23,6 +23,9 @@ async function main() {
   await warm(activation, server.address());
   control.receive({
     load: async (order) => control.send(await activation.load(order)),
+    // Answered by the event loop itself: no answer means that a handler holds it. The port says
+    // whether the server still listens, which code in the process can end.
+    ping: () => control.send({ type: 'pong', port: portOf(server) }),
     drain: () => {
       control.send({ type: 'draining', in_flight: activation.inFlight });
       activation.drain();
@@ -45,6 +48,14 @@ function takeEngineEnvironment() {
     host: SANFRAN_HTTP_HOST || '127.0.0.1',
     port: Number(SANFRAN_HTTP_PORT || 0),
   };
+}
+
+function portOf(server) {
+  try {
+    return server.address()?.port ?? 0;
+  } catch {
+    return 0;
+  }
 }
 
 main().catch((error) => {

@@ -6,6 +6,7 @@ const http = require('node:http');
 const { readBody } = require('./body.js');
 const { FunctionRequest, FunctionResponse } = require('./express.js');
 const { FAILED, describe, fail } = require('./failure.js');
+const { requests } = require('./logs.js');
 
 const OPTIONS = {
   IncomingMessage: FunctionRequest,
@@ -26,8 +27,7 @@ function createServer(activation) {
   function admit(req, res) {
     const refusal = activation.refusal(FunctionRequest.activationOf(req));
     if (refusal === null) return true;
-    res.writeHead(421, { 'X-Sanfran-Retry': refusal, 'Content-Length': 0 });
-    res.end();
+    FunctionResponse.refuse(res, refusal);
     return false;
   }
 
@@ -63,21 +63,21 @@ function createServer(activation) {
     const handler = handlers.select(req);
     if (handler === undefined) {
       fail(req, res, 404, handlers.unknown(req));
-    } else if (handlers.parsesBody && hasBody(req)) {
-      readBody(req, res, expectsContinue, (error) => {
-        if (!error) return run(handler, req, res);
+    } else if (!handler.readsBody && hasBody(req)) {
+      readBody(req, res, handlers.bodyLimit, expectsContinue, (error) => {
+        if (!error) return run(handler.listener, req, res);
         if (error.type !== 'request.aborted') fail(req, res, error.status, error.message);
       });
     } else {
       if (expectsContinue) res.writeContinue();
-      run(handler, req, res);
+      run(handler.listener, req, res);
     }
   }
 
   function run(handler, req, res) {
     let outcome;
     try {
-      outcome = handler(req, res);
+      outcome = requests.run(FunctionRequest.idOf(req), handler, req, res);
       if (typeof outcome?.then === 'function') {
         activation.begin(outcome);
         outcome.then(
@@ -91,8 +91,8 @@ function createServer(activation) {
   }
 
   function handlerFailed(req, res, error, outcome) {
-    const id = req.headers['x-request-id'] ?? '-';
-    activation.log.write('error', `${req.method} ${req.originalUrl} failed (request ${id}): ${describe(error)}`);
+    const id = FunctionRequest.idOf(req);
+    activation.log.write('error', `${req.method} ${req.originalUrl} failed (request ${id ?? '-'}): ${describe(error)}`, id);
     fail(req, res, 500, FAILED);
     activation.end(outcome);
   }
@@ -120,7 +120,10 @@ function listen(server, host, port) {
 
 function hasBody(req) {
   const { headers } = req;
-  return headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined;
+  const length = headers['content-length'];
+  // Clients send a length of 0 with every POST without a body. With a type, Express parses that, too.
+  if (length !== undefined) return length !== '0' || headers['content-type'] !== undefined;
+  return headers['transfer-encoding'] !== undefined;
 }
 
 /** Splits the URL as an Express mount at /fn/<name> does. */
