@@ -20,6 +20,8 @@ from sanfran_api.names import shorten
 MAX_ENV_BYTES = 64 * 1024
 """Names and values together, UTF-8. Every route change and activation carries them."""
 MAX_SECONDS = 7 * 24 * 3600
+MIN_MEMORY, MAX_MEMORY = 64, 1 << 20
+"""Megabytes. A process that does nothing has about 25 that count."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 RESERVED_PREFIX = "SANFRAN_"
@@ -75,6 +77,13 @@ class Settings(BaseModel):
         description="Seconds without traffic until a pod is recycled; 0: the engine's setting.",
         examples=[60],
     )
+    memory: int = Field(
+        default=512,
+        ge=MIN_MEMORY,
+        le=MAX_MEMORY,
+        description="Megabytes of a pod's process and those it starts; one that has more is ended.",
+        examples=[512],
+    )
 
     @field_validator("env")
     @classmethod
@@ -112,6 +121,7 @@ FIELDS: Mapping[str, str] = {
     "min_scale": "a whole number from 0 to 1000 works, such as 0",
     "max_scale": "a whole number from 0 (no limit) to 10000 works, such as 10",
     "idle_timeout": f"0 (the engine's setting) and seconds from 0.001 to {MAX_SECONDS} work, such as 60",
+    "memory": f"megabytes, a whole number from {MIN_MEMORY} to {MAX_MEMORY}, work, such as 512",
 }
 """Every field, and what its errors say would work."""
 
@@ -196,6 +206,7 @@ def from_message(message: pb.FunctionSettings) -> dict[str, object]:
         "min_scale": message.min_scale or None,
         "max_scale": message.max_scale or None,
         "idle_timeout": message.idle_timeout_ms / 1000 or None,
+        "memory": message.memory_mb or None,
     }
 
 
@@ -208,6 +219,7 @@ def to_message(settings: Settings) -> pb.FunctionSettings:
         min_scale=settings.min_scale,
         max_scale=settings.max_scale,
         idle_timeout_ms=round(settings.idle_timeout * 1000),
+        memory_mb=settings.memory,
     )
 
 

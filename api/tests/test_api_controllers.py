@@ -93,6 +93,7 @@ async def test_past_lines_are_merged_by_time(run_api: Any, served: Any) -> None:
             "text": "0",
             "pod": "a",
             "version": 0,
+            "request_id": "",
         }
         last = await api.http.get("functions/f/logs?tail=2&format=text")
         assert last.headers["content-type"].startswith("text/plain")

@@ -42,6 +42,7 @@ async def test_a_function_goes_through_its_life(api: Any) -> None:
         "min_scale": 0,
         "max_scale": 0,
         "idle_timeout": 0.0,
+        "memory": 512,
     }
     assert (function["version"], function["entry"]) == (1, "hello.js")
     assert function["url"] == "http://127.0.0.1:8080/fn/hello"

@@ -33,7 +33,7 @@ async def status_of(call: Any) -> tuple[Status, str]:
 async def test_a_function_goes_through_its_life(api: Any) -> None:
     made = await api.stub.create_function(upload("a", settings=pb.FunctionSettings(timeout_ms=5)))
     assert (made.name, made.version, made.entry) == ("a", 1, "a.js")
-    assert made.settings == pb.FunctionSettings(timeout_ms=5, concurrency=100)
+    assert made.settings == pb.FunctionSettings(timeout_ms=5, concurrency=100, memory_mb=512)
     assert await api.stub.get_function(pb.GetFunctionRequest(name="a")) == made
     bundle = await api.bundle(made.digest)
     assert hashlib.sha256(bundle).hexdigest() == made.digest
@@ -46,7 +46,7 @@ async def test_a_function_goes_through_its_life(api: Any) -> None:
     )
     assert (only.version, only.digest) == (3, changed.digest)
     assert only.settings == pb.FunctionSettings(
-        env={"A": "b"}, timeout_ms=60_000, concurrency=100, idle_timeout_ms=1500
+        env={"A": "b"}, timeout_ms=60_000, concurrency=100, idle_timeout_ms=1500, memory_mb=512
     )
 
     listed = await api.stub.list_functions(pb.ListFunctionsRequest())

@@ -73,6 +73,7 @@ def test_defaults_are_complete() -> None:
     assert to_message(revise(Settings(), {})).to_dict() == {
         "timeoutMs": 60_000,
         "concurrency": 100,
+        "memoryMb": 512,
     }
 
 
@@ -88,8 +89,9 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"min_scale": -1}, "settings.min_scale", "-1 is not accepted"),
     ({"min_scale": 3, "max_scale": 2}, "settings.min_scale", "3 is more than max_scale, 2"),
     ({"idle_timeout": -1}, "settings.idle_timeout", "-1 is not accepted"),
-    ({"memory": 1}, "settings.memory", "unknown; the settings are env, timeout"),
-    ({"memory": None}, "settings.memory", "unknown"),
+    ({"memory": 63}, "settings.memory", "63 is not accepted; megabytes, a whole number from 64"),
+    ({"size": 1}, "settings.size", "unknown; the settings are env, timeout"),
+    ({"size": None}, "settings.size", "unknown"),
     ({"env": []}, "settings.env", "an object of strings works"),
     ({"env": {"A": 1}}, "settings.env", "the value of 'A' is not a string"),
     ({"env": {"1A": ""}}, "settings.env", "'1A' is no variable name"),

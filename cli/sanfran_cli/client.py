@@ -79,6 +79,7 @@ class LogLine(TypedDict, total=False):
     text: str
     pod: str
     version: int
+    request_id: str
 
 
 class Client:

@@ -87,9 +87,11 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def print_log_line(line: LogLine) -> None:
-    """Time, level and text; coloured on a terminal."""
+    """Time, level, pod, version, request and text; coloured on a terminal."""
     level = str(line.get("level", "info"))
-    head = f"{local_time(line.get('time', ''))}  {level:<7}  {line.get('pod', '')}  "
+    pod = f"{line.get('pod', '')} v{line.get('version', '?')}"
+    request = line.get("request_id") or "-"
+    head = f"{local_time(line.get('time', ''))}  {level:<7}  {pod}  {request}  "
     click.echo(
         click.style(head, dim=True) + click.style(str(line["text"]), fg=_LEVEL_COLOURS.get(level))
     )

@@ -27,6 +27,8 @@ class Settings(TypedDict, total=False):
     """Pods at most; 0: only the engine's own limit."""
     idle_timeout: float
     """Seconds without traffic until a pod is recycled; 0: the engine's own."""
+    memory: int
+    """Megabytes of a pod's process and those it starts."""
 
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

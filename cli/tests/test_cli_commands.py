@@ -81,11 +81,20 @@ def test_json_is_for_programs(sanfran: Sanfran, hello: Path) -> None:
 def test_settings_given_change_and_the_others_stay(
     sanfran: Sanfran, hello: Path, tmp_path: Path
 ) -> None:
-    options = "--timeout 2.5 --concurrency 7 --min-scale 1 --max-scale 3 --idle-timeout 90"
+    options = (
+        "--timeout 2.5 --concurrency 7 --min-scale 1 --max-scale 3 --idle-timeout 90 --memory 128"
+    )
     created = sanfran.json(
         "create", "set", hello, *options.split(), "--env", "A=1", "--env", "B=x=y"
     )
-    wanted = {"timeout": 2.5, "concurrency": 7, "min_scale": 1, "max_scale": 3, "idle_timeout": 90}
+    wanted = {
+        "timeout": 2.5,
+        "concurrency": 7,
+        "min_scale": 1,
+        "max_scale": 3,
+        "idle_timeout": 90,
+        "memory": 128,
+    }
     assert created["settings"] == {**wanted, "env": {"A": "1", "B": "x=y"}}
     updated = sanfran.json("update", "set", "--timeout", "3", "--env", "A=2")
     wanted["timeout"] = 3

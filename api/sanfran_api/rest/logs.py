@@ -76,4 +76,6 @@ def format_line(line: pb.LogLine, form: LogFormat) -> str:
     one = log_line(line)
     if form is LogFormat.ndjson:
         return one.model_dump_json() + "\n"
-    return f"{one.time} {one.level:<7} {one.pod} v{one.version}  {one.text}\n"
+    return (
+        f"{one.time} {one.level:<7} {one.pod} v{one.version} {one.request_id or '-'}  {one.text}\n"
+    )

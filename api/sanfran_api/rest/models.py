@@ -88,6 +88,7 @@ class LogLine(Answer):
     text: str
     pod: str
     version: int
+    request_id: str = Field(description="Of the request whose handler wrote it; empty: of none.")
 
 
 class ErrorDetail(Answer):
@@ -141,6 +142,7 @@ def log_line(line: pb.LogLine) -> LogLine:
         text=line.text,
         pod=line.pod,
         version=line.version,
+        request_id=line.request_id,
     )
 
 

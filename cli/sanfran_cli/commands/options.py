@@ -52,6 +52,9 @@ _SETTINGS = (
         metavar="SECONDS",
         help="Without traffic, until a pod is recycled; 0: the engine's own.",
     ),
+    click.option(
+        "--memory", type=int, metavar="MB", help="Of a pod's process; one that has more is ended."
+    ),
 )
 
 

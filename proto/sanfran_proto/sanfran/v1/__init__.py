@@ -407,6 +407,11 @@ class FunctionSettings(betterproto2.Message):
     without traffic, until a pod is recycled; 0: the engine's setting
     """
 
+    memory_mb: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    of a pod's process and those it started; more ends it
+    """
+
 
 default_message_pool.register_message("sanfran.v1", "FunctionSettings", FunctionSettings)
 
@@ -587,6 +592,11 @@ class LogLine(betterproto2.Message):
 
     version: "int" = betterproto2.field(5, betterproto2.TYPE_UINT64)
 
+    request_id: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    of the request whose handler wrote it; empty: of none
+    """
+
 
 default_message_pool.register_message("sanfran.v1", "LogLine", LogLine)
 
@@ -706,6 +716,16 @@ class PodState(betterproto2.Message):
     reason: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
     """
     why it is GONE: exit code, signal, load failure
+    """
+
+    crashed: "bool" = betterproto2.field(7, betterproto2.TYPE_BOOL)
+    """
+    it is GONE because of what the code in it did
+    """
+
+    last_words: "list[LogLine]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    In the answer to Recycle, and in GONE: the newest lines of the activation that ended.
     """
 
 
