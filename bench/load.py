@@ -1,26 +1,33 @@
 """A load generator in a process of its own: keep-alive connections, one request at a time each.
 
 It learns the length of the answer from the first one and then only counts bytes, so that it
-costs less than what it measures. Usage: python -m bench.load URL CONNECTIONS SECONDS
+costs less than what it measures. Usage: python -m bench.load '{"address": "127.0.0.1:8080", ...}', see `load`.
 """
 
+from __future__ import annotations
+
 import asyncio
+import gc
+import itertools
 import json
 import sys
 import time
+from collections.abc import Iterator
 from typing import cast
-from urllib.parse import urlsplit
 
 import uvloop
+from sanfran_common.config import split_host_port
 
 from bench.figures import percentile
 
+TARGET = "/fn/hello?name=Vik"
+
 
 class Connection(asyncio.Protocol):
-    """Sends the same request again as soon as the answer is whole."""
+    """Sends the next request as soon as the answer is whole."""
 
-    def __init__(self, request: bytes, length: int, until: float) -> None:
-        self.request = request
+    def __init__(self, requests: Iterator[bytes], length: int, until: float) -> None:
+        self.requests = requests
         self.length = length
         self.left = length
         self.until = until
@@ -33,7 +40,7 @@ class Connection(asyncio.Protocol):
 
     def _send(self) -> None:
         self.sent_at = time.perf_counter()
-        self.transport.write(self.request)
+        self.transport.write(next(self.requests))
 
     def data_received(self, data: bytes) -> None:
         self.left -= len(data)
@@ -62,9 +69,16 @@ class Connection(asyncio.Protocol):
             self.done.set_result(None)
 
 
-async def answer_length(host: str, port: int, request: bytes) -> int:
+def get_request(address: str, target: str, headers: dict[str, str]) -> bytes:
+    """The bytes of a GET."""
+    lines = [f"GET {target} HTTP/1.1", f"Host: {address}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+async def answer_length(address: str, request: bytes) -> int:
     """Bytes of the second answer: the first may carry what only a first one has."""
-    reader, writer = await asyncio.open_connection(host, port)
+    reader, writer = await asyncio.open_connection(*split_host_port(address))
     length = 0
     for _ in range(2):
         writer.write(request)
@@ -79,22 +93,30 @@ async def answer_length(host: str, port: int, request: bytes) -> int:
 
 
 async def load(
-    url: str, connections: int, seconds: float, headers: dict[str, str]
+    address: str,
+    seconds: float,
+    headers: dict[str, str],
+    connections: int = 16,
+    targets: list[str] | None = None,
 ) -> dict[str, float]:
-    """Loads a URL for some seconds and says how it went."""
-    parts = urlsplit(url)
-    host, port = parts.hostname or "127.0.0.1", parts.port or 80
-    target = parts.path + (f"?{parts.query}" if parts.query else "")
-    lines = [f"GET {target} HTTP/1.1", f"Host: {parts.netloc}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
-    request = ("\r\n".join(lines) + "\r\n\r\n").encode()
-    length = await answer_length(host, port, request)
+    """Sends requests for some seconds and says how it went.
+
+    Args:
+        address: host:port.
+        headers: of each request.
+        targets: called in turn; their answers are of one length.
+    """
+    requests = [get_request(address, target, headers) for target in targets or [TARGET]]
+    length = await answer_length(address, requests[0])
+    gc.disable()
+    turn = itertools.cycle(requests)
+    host, port = split_host_port(address)
     loop = asyncio.get_running_loop()
     began = time.perf_counter()
     made = [
         (
             await loop.create_connection(
-                lambda: Connection(request, length, began + seconds), host, port
+                lambda: Connection(turn, length, began + seconds), host, port
             )
         )[1]
         for _ in range(connections)
@@ -111,6 +133,4 @@ async def load(
 
 
 if __name__ == "__main__":
-    url, connections, seconds, headers = sys.argv[1:5]
-    result = uvloop.run(load(url, int(connections), float(seconds), json.loads(headers)))
-    print(json.dumps(result))
+    print(json.dumps(uvloop.run(load(**json.loads(sys.argv[1])))))

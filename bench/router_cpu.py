@@ -1,147 +1,58 @@
-"""CPU of the router per warm request, beside nginx doing the same, in one run.
+"""CPU of the router per warm request, beside nginx doing the same.
 
-    .venv/bin/python -m bench.router_cpu [--seconds 5] [--connections 16]
-
-Router and nginx (when it is installed) stand in front of the same bare Node server, with
-keep-alive on both sides. wrk makes the load. Rates drift with the machine; CPU time of the proxy's
-process over the requests that it served does not much, and their ratio least.
+Router and nginx stand in front of the same runtime, with keep-alive on both sides, and are loaded in turn in
+short rounds: rates drift with the machine, CPU time over requests served drifts less, and the ratio within
+one round least.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import contextlib
-import re
-import shutil
-import socket
-import sys
-import tempfile
-from pathlib import Path
+from statistics import median
 
-import psutil
-from sanfran_common.config import split_host_port
+from bench.figures import cpu_seconds
+from bench.stage import NGINX_MISSING, Stage, Way, generate
 
-from tests.parts import OneFunction, child, node_binary, router
-
-UPSTREAM = """
-const http = require('node:http');
-const server = http.createServer((req, res) => {
-  const body = 'Hello Vik';
-  res.setHeader('Content-Type', 'text/html; charset=utf-8');
-  res.setHeader('Content-Length', Buffer.byteLength(body));
-  res.end(body);
-});
-server.keepAliveTimeout = 65000;
-server.listen(0, '127.0.0.1', () => console.log(server.address().port));
-"""
-NGINX = """
-daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{ worker_connections 1024; }}
-http {{
-  access_log off; client_body_temp_path {folder}/a; proxy_temp_path {folder}/b;
-  fastcgi_temp_path {folder}/c; uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
-  keepalive_requests 1000000000;
-  upstream node {{ server 127.0.0.1:{upstream}; keepalive 64; keepalive_requests 1000000000; }}
-  server {{
-    listen 127.0.0.1:{port};
-    location / {{
-      proxy_pass http://node; proxy_http_version 1.1; proxy_set_header Connection "";
-      proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-      proxy_set_header X-Forwarded-Proto $scheme; proxy_set_header X-Forwarded-Host $http_host;
-      proxy_set_header X-Request-Id $request_id;
-    }}
-  }}
-}}
-"""
+CONNECTIONS = 16
+TARGET = 1.5
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-async def accepts(port: int) -> None:
-    while True:
-        try:
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-        except OSError:
-            await asyncio.sleep(0.05)
-        else:
-            writer.close()
-            return
-
-
-def cpu_seconds(pid: int) -> float:
-    """Of a process and its children."""
-    root = psutil.Process(pid)
-    times = [one.cpu_times() for one in (root, *root.children(recursive=True))]
-    return sum(one.user + one.system for one in times)
-
-
-async def load(port: int, seconds: float, connections: int) -> tuple[int, float]:
-    """Requests served, and requests per second."""
-    url = f"http://127.0.0.1:{port}/fn/hello?name=Vik"
-    wrk = await asyncio.create_subprocess_exec(
-        "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", url, stdout=asyncio.subprocess.PIPE
+async def cost(way: Way, seconds: float) -> float:
+    """Microseconds of CPU per request of what stands there."""
+    before = cpu_seconds(way.pid)
+    figures = await generate(
+        "load", address=way.address, headers=way.headers, connections=CONNECTIONS, seconds=seconds
     )
-    out = (await wrk.communicate())[0].decode()
-    if "Non-2xx" in out or "Socket errors" in out:
-        sys.exit(f"the load met errors:\n{out}")
-    served = re.search(r"(\d+) requests in", out)
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", out)
-    assert served is not None, out
-    assert rate is not None, out
-    return int(served[1]), float(rate[1])
+    return (cpu_seconds(way.pid) - before) / figures["requests"] * 1e6
 
 
-async def measure(name: str, port: int, pid: int, options: argparse.Namespace) -> float:
-    await load(port, 1, options.connections)
-    before = cpu_seconds(pid)
-    served, rate = await load(port, options.seconds, options.connections)
-    cost = (cpu_seconds(pid) - before) / served * 1e6
-    print(f"{name:<10} {cost:6.1f} µs CPU/request {rate:9.0f} requests/s")
-    return cost
+async def measure(rounds: int, seconds: float) -> list[tuple[float, float | None]]:
+    """What the router and nginx cost in each round; None: nginx is not there."""
+    async with Stage() as stage:
+        router, nginx = await stage.router(), await stage.nginx()
+        for way in (router, nginx):
+            if way is not None:
+                await cost(way, 0.5)  # not counted: connections, compiled code
+        return [
+            (await cost(router, seconds), await cost(nginx, seconds) if nginx else None)
+            for _ in range(rounds)
+        ]
 
 
-async def run(options: argparse.Namespace) -> None:
-    async with contextlib.AsyncExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        node = await stack.enter_async_context(
-            child(node_binary(), "-e", UPSTREAM, stdout=asyncio.subprocess.PIPE)
-        )
-        assert node.stdout is not None
-        upstream = int(await node.stdout.readline())
-        await measure("direct", upstream, node.pid, options)
-
-        controller = OneFunction((f"127.0.0.1:{upstream}", "bench"))
-        pid, address = await stack.enter_async_context(router(controller, folder))
-        ours = await measure("router", split_host_port(address)[1], pid, options)
-
-        nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-        if nginx is None:
-            print("nginx      not installed")
-            return
-        port = free_port()
-        (folder / "nginx.conf").write_text(
-            NGINX.format(folder=folder, upstream=upstream, port=port)
-        )
-        peer = await stack.enter_async_context(
-            child(nginx, "-c", f"{folder}/nginx.conf", "-p", str(folder))
-        )
-        await accepts(port)
-        theirs = await measure("nginx", port, peer.pid, options)
-        print(f"router/nginx CPU: {ours / theirs:.2f}")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--seconds", type=int, default=5)
-    parser.add_argument("--connections", type=int, default=16)
-    if shutil.which("wrk") is None:
-        sys.exit("wrk is not installed (apt-get install wrk)")
-    asyncio.run(run(parser.parse_args()))
-
-
-if __name__ == "__main__":
-    main()
+def report(*, quick: bool) -> None:
+    """Runs and prints it."""
+    found = asyncio.run(measure(rounds=1 if quick else 11, seconds=0.3 if quick else 1.5))
+    print(
+        f"CPU per warm request, {CONNECTIONS} keep-alive connections, {len(found)} rounds in turn"
+    )
+    print(f"  router: {median(ours for ours, _ in found):.1f} µs")
+    both = [(ours, theirs) for ours, theirs in found if theirs is not None]
+    if not both:
+        print(f"  nginx: {NGINX_MISSING}")
+        return
+    ratios = sorted(ours / theirs for ours, theirs in both)
+    print(f"  nginx, proxy_pass: {median(theirs for _, theirs in both):.1f} µs")
+    print(
+        f"  router / nginx: {median(ratios):.2f} x, rounds from {ratios[0]:.2f} to {ratios[-1]:.2f}"
+        f" (target: at most {TARGET})"
+    )

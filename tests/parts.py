@@ -73,10 +73,13 @@ class OneFunction(pb.ControllerBase):
 
 @contextlib.asynccontextmanager
 async def child(
-    *command: str | Path, env: dict[str, str] | None = None, stdout: int | None = None
+    *command: str | Path,
+    env: dict[str, str] | None = None,
+    stdin: int | None = None,
+    stdout: int | None = None,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """A process that ends with the block."""
-    process = await asyncio.create_subprocess_exec(*command, env=env, stdout=stdout)
+    process = await asyncio.create_subprocess_exec(*command, env=env, stdin=stdin, stdout=stdout)
     try:
         yield process
     finally:

@@ -1,0 +1,102 @@
+"""`--workers`: what a second process of the router brings, and how evenly connections fall.
+
+The load and the runtime live on the same cores, so on a small machine requests/s cannot double; CPU per
+request says what the division itself costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from statistics import median
+from typing import NamedTuple
+
+import psutil
+from sanfran_common.config import split_host_port
+
+from bench.figures import family
+from bench.stage import Stage, Way, generate
+
+WORKERS = (1, 2)
+CONNECTIONS = 64
+
+
+class Round(NamedTuple):
+    """One load: requests/s, requests, and of each process CPU seconds and client connections."""
+
+    per_second: float
+    requests: float
+    cpu: list[float]
+    connections: list[int]
+
+
+def clients(process: psutil.Process, port: int) -> int:
+    """How many client connections a process holds; -1 where only root may know."""
+    try:
+        held = process.net_connections("tcp")
+    except psutil.AccessDenied:
+        return -1
+    return sum(
+        1 for one in held if one.status == psutil.CONN_ESTABLISHED and one.laddr.port == port
+    )
+
+
+async def load(way: Way, seconds: float) -> Round:
+    """Loads it once."""
+    processes = family(way.pid)
+    before = [one.cpu_times() for one in processes]
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(
+            generate(
+                "load",
+                address=way.address,
+                headers=way.headers,
+                connections=CONNECTIONS,
+                seconds=seconds,
+            )
+        )
+        await asyncio.sleep(0.4 + seconds / 2)  # in the midst of it: to start takes some time
+        held = [clients(one, split_host_port(way.address)[1]) for one in processes]
+    figures = running.result()
+    after = [one.cpu_times() for one in processes]
+    cpu = [(b.user + b.system) - (a.user + a.system) for a, b in zip(before, after, strict=True)]
+    return Round(figures["per_second"], figures["requests"], cpu, held)
+
+
+async def measure(rounds: int, seconds: float) -> dict[int, list[Round]]:
+    """Rounds by number of workers, in turn."""
+    found: dict[int, list[Round]] = {count: [] for count in WORKERS}
+    async with Stage() as stage:
+        ways = {
+            count: await stage.router(f"{count} workers", "--workers", str(count))
+            for count in WORKERS
+        }
+        for way in ways.values():
+            await load(way, 0.5)
+        for _ in range(rounds):
+            for count, way in ways.items():
+                found[count].append(await load(way, seconds))
+    return found
+
+
+def report(*, quick: bool) -> None:
+    """Runs and prints it."""
+    asked = [sys.executable, "-m", "sanfran_router.main", "--help"]
+    if "--workers" not in subprocess.run(asked, capture_output=True, text=True, check=True).stdout:
+        print("Workers: this router has no --workers")
+        return
+    found = asyncio.run(measure(1 if quick else 5, 0.5 if quick else 2))
+    print(f"Router with several workers, {CONNECTIONS} connections")
+    for count, rounds in found.items():
+        rate = median(one.per_second for one in rounds)
+        cost = median(sum(one.cpu) / one.requests * 1e6 for one in rounds)
+        print(f"  {count}: {rate:.0f} requests/s, CPU per request {cost:.1f} µs, all processes")
+        for number in range(len(rounds[0].cpu)):
+            cpu = median(one.cpu[number] / sum(one.cpu) for one in rounds)
+            held = ", ".join(str(one.connections[number]) for one in rounds)
+            print(f"    process {number}: {cpu:.0%} of the CPU; connections by round {held}")
+    pairs = zip(*(found[count] for count in WORKERS), strict=True)
+    ratio = median(two.per_second / one.per_second for one, two in pairs)
+    cores = psutil.cpu_count()
+    print(f"  2 / 1: {ratio:.2f} x requests/s; {cores} cores, shared with load and runtime")
