@@ -9,6 +9,7 @@ const requestMembers = require('express/lib/request.js');
 const responseMembers = require('express/lib/response.js');
 const { wetag } = require('express/lib/utils.js');
 const { nextFor } = require('./failure.js');
+const { parseCookies } = require('./cookies.js');
 
 // The settings of an Express app that its req and res members read, with Express's defaults.
 // Only the router is trusted to say who the client is: it is always the first hop.
@@ -35,6 +36,11 @@ const app = {
 };
 
 const ENGINE_HEADER = /^x-sanfran-/i;
+
+// Puts a value in the place of an accessor.
+function own(object, name, value) {
+  Object.defineProperty(object, name, { value, configurable: true, enumerable: true, writable: true });
+}
 
 class FunctionRequest extends http.IncomingMessage {
   #activation;
@@ -101,13 +107,32 @@ class FunctionRequest extends http.IncomingMessage {
     return this.#leaving.signal;
   }
 
+  // As cookie-parser gives them, parsed when somebody looks. Signed ones need `req.secret` by then.
+  get cookies() {
+    parseCookies(this);
+    return this.cookies;
+  }
+
+  get signedCookies() {
+    parseCookies(this);
+    return this.signedCookies;
+  }
+
+  set cookies(cookies) {
+    own(this, 'cookies', cookies);
+  }
+
+  set signedCookies(cookies) {
+    own(this, 'signedCookies', cookies);
+  }
+
   // Express's members report what they cannot answer themselves (a missing file) to `next`.
   get next() {
     return nextFor(this, this.res);
   }
 
   set next(next) {
-    Object.defineProperty(this, 'next', { value: next, configurable: true, enumerable: true, writable: true });
+    own(this, 'next', next);
   }
 }
 
@@ -137,7 +162,7 @@ class FunctionResponse extends http.ServerResponse {
   }
 
   set locals(locals) {
-    Object.defineProperty(this, 'locals', { value: locals, configurable: true, enumerable: true, writable: true });
+    own(this, 'locals', locals);
   }
 }
 

@@ -44,7 +44,8 @@ function failUnanswered(res, message) {
  */
 function nextFor(req, res) {
   return (error) => {
-    if (error === undefined || error === null) return fail(req, res, 404, `nothing is at ${req.originalUrl}`);
+    // 'route' and 'router' mean the same where nothing else is mounted.
+    if (error === undefined || error === null || error === 'route' || error === 'router') return fail(req, res, 404, `nothing is at ${req.originalUrl}`);
     const status = error.status ?? error.statusCode;
     const ownStatus = Number.isInteger(status) && status >= 400 && status < 600;
     if (!ownStatus || status >= 500) console.error(describe(error));
