@@ -15,7 +15,8 @@ class Activation {
   #draining = false;
   #loading = false;
   #onDrained;
-  // Responses that are not complete, and promises of handlers that have not settled.
+  // Responses that are not complete, promises of handlers that have not settled, and connections that
+  // were upgraded, which know how to hang up.
   #running = new Set();
 
   /**
@@ -97,7 +98,9 @@ class Activation {
   drain() {
     const before = this.#draining;
     this.#draining = true;
-    if (!before && this.#running.size === 0) this.#tellDrained();
+    if (before) return;
+    if (this.#running.size === 0) this.#tellDrained();
+    for (const work of this.#running) work.hangUp?.();
   }
 
   /** Refuses new requests and answers those that wait for a process that is about to end. */
@@ -105,7 +108,8 @@ class Activation {
     this.#draining = true;
     this.#onDrained = () => {};
     for (const work of this.#running) {
-      if (typeof work.then !== 'function') failUnanswered(work, 'the function crashed; see its logs');
+      if (work.hangUp) work.hangUp();
+      else if (typeof work.then !== 'function') failUnanswered(work, 'the function crashed; see its logs');
     }
   }
 

@@ -91,20 +91,37 @@ class FunctionRequest extends http.IncomingMessage {
     super._addHeaderLines(lines, kept);
   }
 
-  /** Aborted when the client leaves before the answer is complete. */
+  /** Aborted when the client leaves before the answer is complete, or an upgraded connection has to end. */
   get signal() {
     if (this.#leaving === null) {
       const leaving = (this.#leaving = new AbortController());
-      const { res } = this;
-      if (res.closed) {
-        if (!res.writableFinished) leaving.abort();
-      } else {
-        res.once('close', () => {
-          if (!res.writableFinished) leaving.abort();
-        });
-      }
+      const { res, socket } = this;
+      const watched = res ?? socket; // an upgrade has no response
+      const left = () => res?.writableFinished || leaving.abort();
+      if (watched.closed) left();
+      else watched.once('close', left);
     }
     return this.#leaving.signal;
+  }
+
+  /** Fires the signal early. @returns {boolean} whether anybody has looked at it */
+  static hangUp(req) {
+    req.#leaving?.abort();
+    return req.#leaving !== null;
+  }
+
+  static {
+    // An Express app swaps our prototype for one of its own over Node's, whose signal also fires when
+    // the body has been read.
+    const { IncomingMessage } = http;
+    const { signal: ours } = Object.getOwnPropertyDescriptors(this.prototype);
+    const theirs = Object.getOwnPropertyDescriptor(IncomingMessage.prototype, 'signal');
+    Object.defineProperty(IncomingMessage.prototype, 'signal', {
+      ...ours,
+      get() {
+        return #leaving in this ? ours.get.call(this) : theirs?.get.call(this);
+      },
+    });
   }
 
   // As cookie-parser gives them, parsed when somebody looks. Signed ones need `req.secret` by then.

@@ -7,6 +7,7 @@ const { readBody } = require('./body.js');
 const { FunctionRequest, FunctionResponse } = require('./express.js');
 const { FAILED, describe, fail } = require('./failure.js');
 const { requests } = require('./logs.js');
+const { takeUpgrade } = require('./upgrade.js');
 
 const OPTIONS = {
   IncomingMessage: FunctionRequest,
@@ -97,7 +98,18 @@ function createServer(activation) {
     activation.end(outcome);
   }
 
-  const server = http.createServer(OPTIONS, onRequest);
+  // Others are plain requests, so that what is refused gets an answer and the connection stays.
+  function mayUpgrade(req) {
+    return activation.handlers?.upgrade !== undefined && activation.refusal(FunctionRequest.activationOf(req)) === null;
+  }
+
+  function onUpgrade(req, socket, head) {
+    mount(req, activation.baseUrl);
+    takeUpgrade(activation, req, socket, head);
+  }
+
+  const server = http.createServer({ ...OPTIONS, shouldUpgradeCallback: mayUpgrade }, onRequest);
+  server.on('upgrade', onUpgrade);
   server.on('checkContinue', onCheckContinue);
   server.on('checkExpectation', onCheckExpectation);
   // No header may be lost to a limit: the one with the activation id may be the last.
