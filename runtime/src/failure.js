@@ -2,6 +2,7 @@
 // Error answers in the engine's one form: {"error": {"code", "message", "request_id"}}; and errors
 // in words, for logs.
 
+const { STATUS_CODES, validateHeaderValue } = require('node:http');
 const { inspect } = require('node:util');
 
 // Never the error itself: it may hold what the client must not know.
@@ -14,8 +15,9 @@ const CODES = { 404: 'not_found', 413: 'too_large' };
  * connection, so that the client can tell.
  *
  * @param {number} status 4xx or 5xx
+ * @param {object} [headers] besides
  */
-function fail(req, res, status, message) {
+function fail(req, res, status, message, headers = {}) {
   if (res.writableEnded || res.destroyed) return;
   if (res.headersSent) {
     res.destroy();
@@ -28,6 +30,7 @@ function fail(req, res, status, message) {
   });
   res.statusCode = status;
   res.statusMessage = undefined;
+  for (const [name, value] of Object.entries(headers)) res.setHeader(name, value);
   res.setHeader('Content-Type', 'application/json; charset=utf-8');
   res.setHeader('Content-Length', Buffer.byteLength(body));
   res.end(body);
@@ -38,18 +41,36 @@ function failUnanswered(res, message) {
   fail(res.req, res, 500, message);
 }
 
-/**
- * The `next` of Express for what its members cannot answer: an error with its own status, else
- * "not found".
- */
+/** Answers for an error as Express does: with the status and the headers that the error carries, else 500. */
+function failFor(req, res, error) {
+  const { status, message, headers } = ownAnswer(error);
+  fail(req, res, status, message, headers);
+}
+
+function ownAnswer(error) {
+  try {
+    const status = error.status ?? error.statusCode;
+    if (!Number.isInteger(status) || status < 400 || status > 599) throw error;
+    // Written for the client, as http-errors marks it; others may hold what another server answered.
+    const { expose = false, headers = {} } = error;
+    if (status >= 500 || expose !== true) return { status, message: status < 500 ? STATUS_CODES[status] : FAILED };
+    for (const [name, value] of Object.entries(headers)) validateHeaderValue(name, value);
+    // With a code it tells of our insides, such as paths.
+    return { status, message: error.code === undefined ? String(error.message) : STATUS_CODES[status], headers };
+  } catch {
+    return { status: 500, message: FAILED };
+  }
+}
+
+/** The `next` of Express, where nothing comes next: an error is answered, no error is "not found". */
 function nextFor(req, res) {
   return (error) => {
-    // 'route' and 'router' mean the same where nothing else is mounted.
-    if (error === undefined || error === null || error === 'route' || error === 'router') return fail(req, res, 404, `nothing is at ${req.originalUrl}`);
-    const status = error.status ?? error.statusCode;
-    const ownStatus = Number.isInteger(status) && status >= 400 && status < 600;
-    if (!ownStatus || status >= 500) console.error(describe(error));
-    fail(req, res, ownStatus ? status : 500, ownStatus && status < 500 ? error.message : FAILED);
+    // 'route' and 'router' skip what else is mounted: nothing.
+    if (error === undefined || error === null || error === 'route' || error === 'router') {
+      return fail(req, res, 404, `nothing is at ${req.originalUrl}`);
+    }
+    if (ownAnswer(error).status >= 500) console.error(describe(error));
+    failFor(req, res, error);
   };
 }
 
@@ -62,4 +83,4 @@ function describe(error) {
   }
 }
 
-module.exports = { FAILED, describe, fail, failUnanswered, nextFor };
+module.exports = { FAILED, describe, fail, failFor, failUnanswered, nextFor };

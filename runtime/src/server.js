@@ -5,7 +5,7 @@
 const http = require('node:http');
 const { readBody } = require('./body.js');
 const { FunctionRequest, FunctionResponse } = require('./express.js');
-const { FAILED, describe, fail } = require('./failure.js');
+const { describe, fail, failFor } = require('./failure.js');
 const { requests } = require('./logs.js');
 const { takeUpgrade } = require('./upgrade.js');
 
@@ -94,7 +94,7 @@ function createServer(activation) {
   function handlerFailed(req, res, error, outcome) {
     const id = FunctionRequest.idOf(req);
     activation.log.write('error', `${req.method} ${req.originalUrl} failed (request ${id ?? '-'}): ${describe(error)}`, id);
-    fail(req, res, 500, FAILED);
+    failFor(req, res, error);
     activation.end(outcome);
   }
 
