@@ -23,6 +23,7 @@ from prometheus_client import Counter, Gauge
 from sanfran_common.lifecycle import OwnedTasks
 from sanfran_common.telemetry.logs import get_logger
 
+from sanfran_sidecar.compiled import CompiledCode
 from sanfran_sidecar.errors import BundleRefused, BundleUnavailable, SidecarError
 from sanfran_sidecar.folders import lock_folder, remove_tree
 from sanfran_sidecar.unpack import Limits, unpack
@@ -39,6 +40,10 @@ IN_MEMORY = 1 << 20
 INLINE = 32 << 10
 """Bytes of an archive that is unpacked on the event loop: at most 21 files, under a millisecond,
 while the way to a thread and back may cost several when the loop is busy."""
+WORTH_COMPILED = 128 << 10
+"""Bytes on disk of a bundle whose compiled code is kept; a smaller one is compiled in a millisecond or
+two. TypeScript is always worth it: what takes its types away loads in 40 ms."""
+TYPESCRIPT = (".ts", ".mts", ".cts")
 TEMPORARY = "partial-"
 ENTRY = re.compile(r"([0-9a-f]{64})\.(\d+)")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -61,17 +66,27 @@ class _Entry:
 class BundleLease:
     """A bundle that stays on disk until `release`, which may be called more than once."""
 
-    __slots__ = ("_cache", "_entry", "folder")
+    __slots__ = ("_cache", "_compiled", "_entry", "folder")
 
-    def __init__(self, cache: DigestCache, entry: _Entry) -> None:
+    def __init__(self, cache: DigestCache, entry: _Entry, compiled: CompiledCode) -> None:
         self._cache = cache
         self._entry: _Entry | None = entry
+        self._compiled = compiled
         self.folder = entry.folder
+
+    def compiled(self, function: str, entry: str) -> Path | None:
+        """Where the function's processes keep its compiled code; None where that is not worth it."""
+        assert self._entry is not None, "released"
+        if self._entry.size < WORTH_COMPILED and not entry.endswith(TYPESCRIPT):
+            return None
+        return self._compiled.folder(self.folder, function)
 
     def release(self) -> None:
         """The pod that ran it is dead."""
         if self._entry is not None:
             self._entry.leases -= 1
+            if not self._entry.leases:
+                self._cache.unused(self._entry)
             self._entry = None
             self._cache.make_room()
 
@@ -100,6 +115,7 @@ class DigestCache:
         self._removing: set[asyncio.Task[None]] = set()
         self._tasks = OwnedTasks("bundle cache")
         self._lock: IO[str] | None = None
+        self._compiled = CompiledCode(folder)
 
     async def __aenter__(self) -> Self:
         self._lock = lock_folder(self._folder, "cache folder")
@@ -154,7 +170,7 @@ class DigestCache:
         entry = self._entries[digest]
         entry.leases += 1
         self._entries.move_to_end(digest)
-        return BundleLease(self, entry)
+        return BundleLease(self, entry, self._compiled)
 
     def _forget_if_lost(self, digest: str) -> None:
         """Notes the use, for the order at the next start; forgets an entry that someone removed."""
@@ -166,6 +182,12 @@ class DigestCache:
                 log.warning("bundle lost", folder=str(entry.folder))
                 del self._entries[digest]
                 self._size -= entry.size
+
+    def unused(self, entry: _Entry) -> None:
+        """No process runs it now: a function may have left more compiled code than it should."""
+        if self._compiled.has(entry.folder):
+            checking = self._compiled.limit(entry.folder, lambda: entry.leases > 0)
+            self._tasks.spawn(checking, name=f"compiled {entry.folder.name}")
 
     def make_room(self) -> None:
         """Drops entries that nobody uses, the longest unused first, until the bound holds."""
@@ -183,9 +205,10 @@ class DigestCache:
                 except OSError as error:  # someone else removed it, most likely
                     log.warning("not removed", folder=str(entry.folder), error=str(error))
                     continue
-                removing = self._tasks.spawn(self._remove(doomed), name=f"remove {digest}")
-                self._removing.add(removing)
-                removing.add_done_callback(self._removing.discard)
+                for path in (doomed, *self._compiled.forget(entry.folder)):
+                    removing = self._tasks.spawn(self._remove(path), name=f"remove {digest}")
+                    self._removing.add(removing)
+                    removing.add_done_callback(self._removing.discard)
         SIZE.set(self._size)
 
     async def _fetch(
@@ -259,6 +282,7 @@ class DigestCache:
                 found.append((path.stat().st_mtime, match[1], entry))
             elif match or path.name.startswith(TEMPORARY):
                 remove_tree(path)
+        self._compiled.restore({entry.folder.name for _, _, entry in found})
         for _, digest, entry in sorted(found, key=lambda one: one[:2]):
             self._entries[digest] = entry
             self._size += entry.size

@@ -26,6 +26,9 @@ READ_PAUSE = 0.005
 """Lines that a reader gets in one turn of the loop, and seconds until the next. A line costs 0.1 ms
 of gRPC, and the loop serves all pods."""
 
+LAST_LINES, LAST_CHARACTERS = 200, 64 << 10
+"""Of an activation that is over, handed to whoever ordered it: its log goes with the pod."""
+
 LEVELS = {
     "debug": pb.LogLevel.DEBUG,
     "info": pb.LogLevel.INFO,
@@ -40,6 +43,7 @@ class Line(NamedTuple):
     time_ms: int
     level: str
     text: str
+    request: str = ""
 
 
 class ActivationLog:
@@ -61,19 +65,19 @@ class ActivationLog:
         self._changes = Changes()
         self._closed = False
 
-    def append(self, level: str, text: str, time_ms: int | None = None) -> None:
+    def append(self, level: str, text: str, time_ms: int | None = None, request: str = "") -> None:
         """Keeps a line, at the cost of the oldest ones.
 
         Args:
             level: a key of `LEVELS`.
             text: without its line end.
             time_ms: Unix time; now when None.
+            request: id of the request whose handler wrote it.
         """
         if len(text) > MAX_TEXT:
             text = text[:MAX_TEXT] + "…"
-        self._lines.append(
-            Line(time.time_ns() // 1_000_000 if time_ms is None else time_ms, level, text)
-        )
+        now = time.time_ns() // 1_000_000 if time_ms is None else time_ms
+        self._lines.append(Line(now, level, text, request))
         self._size += len(text)
         while len(self._lines) > self._max_lines or self._size > MAX_TOTAL:
             self._size -= len(self._lines.popleft().text)
@@ -84,6 +88,17 @@ class ActivationLog:
         """The activation is over: followers get what is left and end."""
         self._closed = True
         self._changes.notify()
+
+    def last_words(self) -> list[pb.LogLine]:
+        """The newest lines, as few as one message may carry."""
+        kept: list[Line] = []
+        size = 0
+        for line in islice(reversed(self._lines), LAST_LINES):
+            size += len(line.text)
+            if size > LAST_CHARACTERS:
+                break
+            kept.append(line)
+        return [self._message(line) for line in reversed(kept)]
 
     async def read(self, *, follow: bool, tail: int) -> AsyncGenerator[pb.LogLine, None]:
         """The lines kept, and with `follow` those to come, until the activation is over.
@@ -124,4 +139,5 @@ class ActivationLog:
             text=line.text,
             pod=self._pod,
             version=self._version,
+            request_id=line.request,
         )

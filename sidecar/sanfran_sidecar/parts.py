@@ -13,6 +13,7 @@ from sanfran_proto.sanfran import v1 as pb
 from sanfran_sidecar.cache import DigestCache
 from sanfran_sidecar.fetch import ApiBundles
 from sanfran_sidecar.folders import POD_PREFIX, RunFolder
+from sanfran_sidecar.memory import SessionMemory
 from sanfran_sidecar.pod import Pod
 from sanfran_sidecar.privileges import bind_children
 from sanfran_sidecar.process import NodeLauncher, find_node
@@ -36,6 +37,7 @@ class PodParts:
         self._config = config
         self._starter = starter
         self._bundles = bundles
+        self._memory = SessionMemory()
         self.run = run
 
     def make_pod(self, name: str, on_phase: Callable[[Phase], None] = lambda phase: None) -> Pod:
@@ -44,6 +46,7 @@ class PodParts:
             name,
             self._starter,
             self._bundles,
+            self._memory,
             load_timeout=self._config.load_timeout,
             log_lines=self._config.log_lines,
             on_phase=on_phase,

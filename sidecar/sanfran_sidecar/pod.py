@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import TypeVar
 
 from sanfran_common.lifecycle import OwnedTasks
@@ -28,7 +27,9 @@ from sanfran_sidecar.errors import (
 )
 from sanfran_sidecar.fetch import GivenBundle
 from sanfran_sidecar.logs import ActivationLog
+from sanfran_sidecar.memory import SessionMemory
 from sanfran_sidecar.runtime import (
+    Activated,
     Ending,
     LoadError,
     Loading,
@@ -37,6 +38,7 @@ from sanfran_sidecar.runtime import (
     RuntimeStarter,
 )
 from sanfran_sidecar.state import Event, Phase, advance
+from sanfran_sidecar.vigil import watch_loop, watch_memory
 from sanfran_sidecar.waiting import Changes, fail, to_the_end
 
 T = TypeVar("T")
@@ -47,18 +49,11 @@ DRAIN_ANSWER = 5.0
 """Seconds for the runtime to say that it drains; it answers in a millisecond unless a handler holds
 its event loop, and then it takes no new request either."""
 
+DEFAULT_TIMEOUT = 60.0
+"""Seconds for a request of a function that sets no timeout."""
+
 WATCH_PAUSE = 0.02
 """Seconds between a change that is not the end and its telling: longer than a usual activation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Activated:
-    """How an activation went: with an address, or with why the code did not load."""
-
-    address: str = ""
-    fetch_ms: float = 0.0
-    load_ms: float = 0.0
-    error: LoadError | None = None
 
 
 class Pod:
@@ -68,6 +63,7 @@ class Pod:
         name: of the pod.
         starter: makes its processes.
         bundles: where functions' files come from.
+        memory: tells how much memory processes have.
         load_timeout: seconds for a module to load.
         log_lines: kept of an activation.
         on_phase: called with each new phase.
@@ -78,6 +74,7 @@ class Pod:
         name: str,
         starter: RuntimeStarter,
         bundles: DigestCache,
+        memory: SessionMemory,
         *,
         load_timeout: float,
         log_lines: int,
@@ -87,6 +84,7 @@ class Pod:
         self.phase = Phase.STARTING
         self._starter = starter
         self._bundles = bundles
+        self._memory = memory
         self._load_timeout = load_timeout
         self._log_lines = log_lines
         self._on_phase = on_phase
@@ -94,6 +92,8 @@ class Pod:
         self._changes = Changes()
         self._gone = asyncio.Event()
         self._reason = ""
+        self._crashed = False
+        self._cleaned = asyncio.Event()
         # of the present process
         self._runtime: Runtime | None = None
         # of the present or last activation
@@ -114,6 +114,7 @@ class Pod:
         finally:
             self.end("ended by the sidecar")
             await to_the_end(self._guard(self._clean))
+            self._cleaned.set()
 
     def end(self, reason: str) -> None:
         """The pod is over, from any phase; `run` kills and wipes. Over already is fine."""
@@ -130,12 +131,17 @@ class Pod:
             activation_id=self._activation_id if serving else "",
             function=self._function if serving else None,
             reason=self._reason,
+            crashed=self._crashed,
         )
+
+    def last_words(self) -> list[pb.LogLine]:
+        """The newest lines of the present or last activation."""
+        return self._log.last_words() if self._log is not None else []
 
     async def watch(self) -> AsyncGenerator[pb.PodState, None]:
         """The state now, then the newest soon after each change, until the pod is gone.
 
-        The end is told at once. The rest can wait: whoever ordered it has its answer, and an
+        The end is told at once, and once more with the last words, when all of them are there. The rest can wait: whoever ordered it has its answer, and an
         activation would pay for the telling (0.6 ms of 10).
         """
         while True:
@@ -143,6 +149,11 @@ class Pod:
             state = self.state()
             yield state
             if state.phase is pb.PodPhase.GONE:
+                await self._cleaned.wait()
+                if words := self.last_words():
+                    state = self.state()
+                    state.last_words = words
+                    yield state
                 return
             await self._changes.wait(seen)
             try:
@@ -267,14 +278,17 @@ class Pod:
             raise
         fetched = time.perf_counter()
         self._loading = True
-        settings = function.settings
+        settings = function.settings or pb.FunctionSettings()
+        if settings.memory_mb:
+            self._watch_over(watch_memory(self._runtime, self._memory, settings.memory_mb << 20))
         what = Loading(
             activation_id=self._activation_id,
             name=function.name,
             version=function.version,
             root=self._lease.folder,
             entry=function.entry,
-            env=dict(settings.env) if settings is not None else {},
+            env=dict(settings.env),
+            compiled=self._lease.compiled(function.name, function.entry),
         )
         try:
             outcome = await self._runtime.load(what, self._load_timeout)
@@ -289,11 +303,15 @@ class Pod:
         if isinstance(outcome, LoadError):
             return self._load_failed(outcome)
         self._advance(Event.LOADED)
+        self._watch_over(watch_loop(self._runtime, settings.timeout_ms / 1000 or DEFAULT_TIMEOUT))
         return Activated(
             address=self._runtime.address,
             fetch_ms=(fetched - began) * 1e3,
             load_ms=outcome.ms,
         )
+
+    def _watch_over(self, watch: Coroutine[object, object, None]) -> None:
+        self._tasks.spawn(self._guard(lambda: watch), name="watch over the process")
 
     def _load_failed(self, error: LoadError) -> Activated:
         self._loading = False
@@ -325,6 +343,7 @@ class Pod:
             and self._runtime.ended is ended
             and self.phase is not Phase.GONE
         ):
+            self._crashed = True
             self._go_gone(ended.result())
 
     def _go_gone(self, ending: Ending) -> None:
@@ -356,6 +375,8 @@ class Pod:
             self._lease.release()
             self._lease = None
         if self._log is not None:
+            if self._crashed:
+                self._log.append("error", f"the process is over: {self._reason}")
             self._log.close()
 
     def _advance(self, event: Event) -> None:

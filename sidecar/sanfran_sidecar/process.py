@@ -13,6 +13,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -94,6 +95,7 @@ class NodeLauncher:
             start_new_session=True,
         )
         self._strays.add(child.pid, folder.path)
+        _offer_to_the_kernel(child.pid)
         return NodeProcess(child, folder.path, output, self._strays)
 
 
@@ -223,6 +225,12 @@ def describe_exit(code: int) -> str:
         return f"killed by {signal.Signals(-code).name}"
     except ValueError:
         return f"killed by signal {-code}"
+
+
+def _offer_to_the_kernel(pid: int) -> None:
+    """When the machine itself is out of memory, functions go before the engine. Linux only."""
+    with suppress(OSError):
+        Path(f"/proc/{pid}/oom_score_adj").write_text("500")
 
 
 def _kill_group(pid: int) -> None:

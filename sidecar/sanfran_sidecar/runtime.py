@@ -18,6 +18,7 @@ from sanfran_sidecar.errors import NoAnswer, StartFailed
 from sanfran_sidecar.folders import PodFolder, RunFolder
 from sanfran_sidecar.logs import LEVELS, ActivationLog
 from sanfran_sidecar.process import Launcher, Process, describe_exit
+from sanfran_sidecar.vigil import SECOND_LOOK
 from sanfran_sidecar.waiting import in_thread, to_the_end
 
 T = TypeVar("T")
@@ -33,6 +34,10 @@ MAX_MESSAGE = 2000
 MAX_STACK = 64 << 10
 """Characters of a load error that are kept. The message travels in states and in gRPC's trailers,
 where what is too long, or no Unicode, would break the call."""
+MAX_REQUEST_ID = 128
+"""Characters, as the router has it."""
+HEAP_FULL = "JavaScript heap out of memory"
+"""V8's last words, before it aborts."""
 EITHER_END = 0.1
 """Seconds between the two signs of a dead process, its exit and the end of its connection, until
 one of them is enough. Waiting for both keeps the last messages and the true exit code."""
@@ -69,6 +74,7 @@ class Loading:
     root: Path
     entry: str
     env: dict[str, str]
+    compiled: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,16 @@ class LoadError:
 
     message: str
     stack: str
+
+
+@dataclass(frozen=True, slots=True)
+class Activated:
+    """How an activation went: with an address, or with why the code did not load."""
+
+    address: str = ""
+    fetch_ms: float = 0.0
+    load_ms: float = 0.0
+    error: LoadError | None = None
 
 
 class Runtime:
@@ -112,9 +128,12 @@ class Runtime:
         self._loaded: asyncio.Future[Loaded | LoadError] = loop.create_future()
         self._draining: asyncio.Future[int] = loop.create_future()
         self._drained: asyncio.Future[None] = loop.create_future()
+        self._pong: asyncio.Future[int] | None = None
+        self._heap_full = False
         self.ended: asyncio.Future[Ending] = loop.create_future()
         self.log: ActivationLog | None = None
         self.address = ""
+        self._port = 0
 
     async def open(self, launcher: Launcher, timeout: float) -> None:
         """Starts the process and waits until it is warm. Whatever happens, `close` comes after.
@@ -139,6 +158,7 @@ class Runtime:
             raise StartFailed(f"the process {error} before it was ready") from error
         except NoAnswer as error:
             raise StartFailed(f"the process was not ready after {timeout:g} s") from error
+        self._port = port
         self.address = join_host_port(self._http_host, port)
 
     async def load(self, what: Loading, timeout: float) -> Loaded | LoadError:
@@ -158,6 +178,7 @@ class Runtime:
                 "entry": what.entry,
                 "env": what.env,
                 "cwd": str(what.root),
+                **({"compile_cache": str(what.compiled)} if what.compiled else {}),
             }
         )
         return await self._answer(self._loaded, timeout)
@@ -180,6 +201,30 @@ class Runtime:
         self._send_drain()
         ends: set[asyncio.Future[Any]] = {self._drained, self.ended}
         await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, where it is a child of this process."""
+        return self._process.pid if self._process is not None else None
+
+    async def ping(self, timeout: float) -> None:
+        """Returns when its event loop has turned, or when it has ended.
+
+        Raises:
+            NoAnswer: a handler holds the event loop.
+        """
+        pong = self._pong = self._loop.create_future()
+        self._control.send({"type": "ping"})
+        ends: set[asyncio.Future[Any]] = {pong, self.ended}
+        for patience in (timeout, SECOND_LOOK):
+            await asyncio.wait(ends, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            if self.ended.done():
+                return
+            if pong.done():
+                if pong.result() != self._port:
+                    self.give_up("it does not listen for requests any more")
+                return
+        raise NoAnswer(f"no answer from the runtime in {timeout:g} s")
 
     async def close(self) -> None:
         """Kills it with all it started and wipes its files. Not to be cancelled: see `to_the_end`."""
@@ -212,7 +257,9 @@ class Runtime:
             case {"type": "log", "time_ms": int(time_ms), "level": level, "text": str(text)} if (
                 level in LEVELS and 0 <= time_ms < 1 << 53
             ):
-                self._on_output(level, _unicode(text), time_ms)
+                self._on_output(level, _unicode(text), time_ms, message.get("request_id"))
+            case {"type": "pong", "port": int(port)} if self._pong is not None:
+                _settle(self._pong, port)
             case {"type": "ready", "port": int(port)} if 0 < port < 65536:
                 _settle(self._ready, port)
             case {"type": "loaded", "ms": int(ms) | float(ms)} if 0 <= ms < 1e9:
@@ -227,25 +274,30 @@ class Runtime:
             case {"type": "drained"}:
                 _settle(self._drained, None)
             case _:
-                self._give_up(
+                self.give_up(
                     f"sent a control message of no known form: {_unicode(str(message)[:200])}"
                 )
 
-    def _on_output(self, level: str, text: str, time_ms: int | None = None) -> None:
+    def _on_output(
+        self, level: str, text: str, time_ms: int | None = None, request: object = None
+    ) -> None:
+        if HEAP_FULL in text and time_ms is None:
+            self._heap_full = True
         if self.log is not None:
-            self.log.append(level, text, time_ms)
+            request_id = _unicode(request[:MAX_REQUEST_ID]) if isinstance(request, str) else ""
+            self.log.append(level, text, time_ms, request_id)
         else:
             log.info("output of a generic process", pod=self._pod, text=text[:500])
 
     def _on_connection_end(self, why: str | None) -> None:
         self._connected = False
         if why is not None:
-            self._give_up(why)
+            self.give_up(why)
         elif self._exit_code is not None:
             self._conclude()
         else:
             self._timer = self._loop.call_later(
-                EITHER_END, self._give_up, "its control connection ended"
+                EITHER_END, self.give_up, "its control connection ended"
             )
 
     def _on_exit(self, exited: asyncio.Future[int]) -> None:
@@ -255,8 +307,13 @@ class Runtime:
         else:
             self._conclude()
 
-    def _give_up(self, why: str) -> None:
-        if self._exit_code is None:
+    def give_up(self, why: str) -> None:
+        """Kills it for what it does.
+
+        Args:
+            why: words for people.
+        """
+        if self._exit_code is None and self._verdict is None:
             self._verdict = why
             assert self._process is not None
             self._process.kill()
@@ -265,6 +322,8 @@ class Runtime:
     def _conclude(self) -> None:
         if self._verdict is not None:
             self._finish(Ending(self._verdict, by_itself=True))
+        elif self._heap_full and self._exit_code == -signal.SIGABRT:
+            self._finish(Ending("out_of_memory: the heap of its V8 is full", by_itself=True))
         elif self._exit_code is not None:
             killed = self._exit_code == -signal.SIGKILL
             self._finish(Ending(describe_exit(self._exit_code), by_itself=not killed))

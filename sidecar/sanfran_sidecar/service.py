@@ -41,7 +41,9 @@ class Sidecar(pb.SidecarBase):
         """See sidecar.proto; ABORTED: the pod died meanwhile and is gone."""
         with translated():
             await self._pod.recycle(message.activation_id, message.grace_ms / 1000)
-        return self._pod.state()
+        state = self._pod.state()
+        state.last_words = self._pod.last_words()
+        return state
 
     async def get_state(self, message: pb.GetStateRequest) -> pb.PodState:
         """See sidecar.proto."""

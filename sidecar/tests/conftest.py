@@ -28,6 +28,7 @@ from sanfran_proto.sanfran import v1 as pb
 from sanfran_sidecar.cache import DigestCache
 from sanfran_sidecar.fetch import ApiBundles
 from sanfran_sidecar.folders import RunFolder
+from sanfran_sidecar.memory import SessionMemory
 from sanfran_sidecar.parts import RUNTIME
 from sanfran_sidecar.pod import Pod
 from sanfran_sidecar.process import NodeLauncher, find_node
@@ -160,7 +161,14 @@ class Bench:
             timeout=start_timeout,
             at_once=2,
         )
-        pod = Pod(name, starter, self.cache, load_timeout=load_timeout, log_lines=log_lines)
+        pod = Pod(
+            name,
+            starter,
+            self.cache,
+            SessionMemory(),
+            load_timeout=load_timeout,
+            log_lines=log_lines,
+        )
         self.pods.append(pod)
         server = await self._stack.enter_async_context(
             RpcServer([Sidecar(pod)], f"unix:{self.path}/{name}.sock")

@@ -163,6 +163,9 @@ class HostedPods:
                 fail(hosted.served, error)
         finally:
             pod.end("the host stops")
+            # Only now: who watches the pod itself knows already, and has its last words.
+            if hosted.name not in self._pods:  # else the name has a new pod, which was told of
+                self._tell(lambda watcher: watcher.gone(hosted.name))
             hosted.served.cancel()  # no effect once it is done
             hosted.ended.set_result(None)
             self._ending.discard(hosted.ended)
@@ -172,7 +175,6 @@ class HostedPods:
             if self._pods.get(hosted.name) is hosted:
                 del self._pods[hosted.name]
                 PODS.set(len(self._pods))
-            self._tell(lambda watcher: watcher.gone(hosted.name))
         elif phase is Phase.GENERIC and not hosted.ready:
             hosted.ready = True
             self._tell(lambda watcher: watcher.put(hosted.message()))

@@ -1,0 +1,83 @@
+"""Watches over the process of an activation: that its event loop turns, and that it keeps to its memory.
+
+A handler that loops for ever holds the process: no timer of its own fires, and nothing in it can
+tell. So it is asked from outside, and ended when it has not answered for longer than one request may
+take: whatever waits in it has had its 504 by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Protocol
+
+from sanfran_sidecar.errors import NoAnswer
+from sanfran_sidecar.memory import SessionMemory
+
+ASK_EVERY = 0.75
+"""Seconds from an answer to the next question: less than the second within which a process that holds its
+event loop is to be found. A question costs about 0.1 ms of CPU, both ends together."""
+LEAST_PATIENCE = 0.5
+"""Seconds, however short a request may be: a machine that is busy makes answers late."""
+SECOND_LOOK = 0.1
+"""Seconds for an answer that is there already, where this process itself stood still."""
+
+GROWTH = 1 << 30
+"""Bytes per second that a process may grow by: writing to fresh memory is about as fast."""
+LOOK_LEAST, LOOK_MOST = 0.05, 1.0
+"""Seconds between looks at its memory."""
+
+
+class Watched(Protocol):
+    """The runtime, as far as it is watched."""
+
+    @property
+    def ended(self) -> asyncio.Future[Any]: ...
+
+    @property
+    def pid(self) -> int | None: ...
+
+    async def ping(self, timeout: float) -> None: ...
+
+    def give_up(self, why: str) -> None: ...
+
+
+async def watch_loop(runtime: Watched, request_timeout: float) -> None:
+    """Ends the process when its event loop is held for longer than a request may take.
+
+    Args:
+        request_timeout: seconds.
+
+    Returns:
+        When the process has ended, whyever.
+    """
+    patience = max(request_timeout, LEAST_PATIENCE)
+    while not await _ends_within(runtime, ASK_EVERY):
+        try:
+            await runtime.ping(patience)
+        except NoAnswer:
+            runtime.give_up(f"timeout: its event loop was held for more than {patience:g} s")
+            return
+
+
+async def watch_memory(runtime: Watched, memory: SessionMemory, limit: int) -> None:
+    """Ends the process when it has more memory than it may. The nearer it is, the closer the watch.
+
+    Args:
+        memory: tells how much it has.
+        limit: bytes.
+
+    Returns:
+        When the process has ended, whyever.
+    """
+    pause = 0.0
+    while runtime.pid is not None and not await _ends_within(runtime, pause):
+        has = await memory.of(runtime.pid)
+        if has > limit:
+            runtime.give_up(f"out_of_memory: it had {has >> 20} MB, {limit >> 20} MB are allowed")
+            return
+        pause = min(max((limit - has) / GROWTH, LOOK_LEAST), LOOK_MOST)
+
+
+async def _ends_within(runtime: Watched, seconds: float) -> bool:
+    await asyncio.wait({runtime.ended}, timeout=seconds)
+    return runtime.ended.done()
