@@ -1,7 +1,7 @@
 """Where heads and bodies end (RFC 9112, sections 2.2, 6 and 7.1), read strictly, in any pieces.
 
 For chunked bodies, both directions use it: requests are framed anew from what it decodes, responses are passed on as
-they are while it finds their end. It accepts CRLF only, sizes of at most 16 hex digits, and bounds
+they are while it finds their end. It accepts CRLF only, sizes of at most 15 hex digits, and bounds
 what a sender can make it hold.
 """
 
@@ -15,7 +15,8 @@ MAX_TRAILERS = 8192
 """Bytes of all trailers."""
 
 _HEAD_END = b"\r\n\r\n"
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
+# 15 digits: answers are passed on as they are, and not every client counts beyond 63 bits.
+_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 _TRAILER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)\r\n")
 
 _SIZE_LINE, _DATA, _DATA_END, _TRAILERS, _DONE = range(5)
@@ -72,6 +73,11 @@ class ChunkedDecoder:
         self._line = b""
         self.done = False
         self.trailers: list[tuple[bytes, bytes]] = []
+
+    @property
+    def announced(self) -> int:
+        """Bytes that the chunk at work has yet to bring."""
+        return self._left if self._state == _DATA else 0
 
     def feed(self, data: bytes, payload: list[bytes]) -> int:
         """Decodes.
@@ -187,7 +193,7 @@ class ChunkedBody:
         used = decoder.feed(data, pieces)
         size = sum(map(len, pieces))
         self._left -= size
-        if self._left < 0:
+        if self._left < decoder.announced:
             raise TooLarge("body longer than the limit")
         if size:
             pieces.insert(0, b"%x\r\n" % size)

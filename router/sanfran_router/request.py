@@ -26,7 +26,7 @@ CHUNKED: Final = -1
 _NAME = re.compile(rb"/fn/([a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)(?=[/?]|\Z)")
 _ESCAPED_NAME = re.compile(rb"/fn/([a-z0-9%A-F-]{1,189})(?=[/?]|\Z)")
 _LABEL = re.compile(rb"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
-_ABSOLUTE = re.compile(rb"https?://([^/?#]*)(/[^#]*)?(\?[^#]*)?", re.IGNORECASE)
+_ABSOLUTE = re.compile(rb"https?://([^/?#:][^/?#]*)(/[^#]*)?(\?[^#]*)?", re.IGNORECASE)
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~%!$&'()*+;=-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 _LENGTH = re.compile(rb"[0-9]{1,18}")
@@ -55,6 +55,8 @@ TRAILERS_DROPPED = SPECIAL_HEADERS | {b"authorization", b"cookie", b"host", b"tr
 _SHORTEST_LINE = 4
 """Bytes of a header; a head with fewer than so many for each allowed one needs no counting."""
 _ONCE = (b"content-length", b"transfer-encoding")
+_MAY_CLOSE = (b"connection", b"proxy-connection")
+"""Headers by which llhttp takes a message for its connection's last."""
 _IDEMPOTENT = frozenset([b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"])
 _NOT_DROPPED = frozenset(
     [b"close", b"keep-alive", b"upgrade", b"", b"content-length", b"transfer-encoding"]
@@ -215,7 +217,7 @@ class HeadParser:
         except HttpParserError as error:
             raise Refusal(errors.BAD_REQUEST) from error
         request = self._request(parser.get_method(), raw)
-        if not upgrade and not request.length and request.keep_alive:
+        if not upgrade and not request.length and self._special.keys().isdisjoint(_MAY_CLOSE):
             self._parser = parser  # it is at the end of a message, ready for the next
         return request
 
@@ -272,16 +274,14 @@ class HeadParser:
             if not request.http10:
                 raise Refusal(errors.BAD_REQUEST)
             host = self._default_host
-        if not target.startswith(b"/") and target != b"*":
-            absolute = _ABSOLUTE.fullmatch(target)
-            if absolute is None:
-                raise Refusal(errors.BAD_REQUEST)
-            host = absolute[1]
-            if not host:
-                raise Refusal(errors.BAD_REQUEST)
-            target = (absolute[2] or b"/") + (absolute[3] or b"")
         if b"#" in target or _HOST.fullmatch(host) is None:
             raise Refusal(errors.BAD_REQUEST)
+        if not target.startswith(b"/") and target != b"*":
+            absolute = _ABSOLUTE.fullmatch(target)
+            if absolute is None or _HOST.fullmatch(absolute[1]) is None:
+                raise Refusal(errors.BAD_REQUEST)
+            host = absolute[1]
+            target = (absolute[2] or b"/") + (absolute[3] or b"")
         match = _NAME.match(target)
         if match is not None:
             request.name = match[1].decode()

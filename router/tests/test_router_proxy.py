@@ -342,36 +342,6 @@ async def test_what_is_no_function_is_answered_without_a_controller(world: World
     assert world.controller.asked == []
 
 
-BROKEN = {
-    "a bare LF": b"GET /fn/hello HTTP/1.1\nHost: a\n\n",
-    "two lengths": b"POST /fn/hello HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-    "both framings": b"POST /fn/hello HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n"
-    b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /fn/hello HTTP/1.1\r\nHost: b\r\n\r\n",
-    "a bad chunk": b"POST /fn/hello HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
-    "a chunk longer than its size": b"POST /fn/hello HTTP/1.1\r\nHost: a\r\n"
-    b"Transfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n0\r\n\r\n",
-    "a chunk that ends in LF": b"POST /fn/hello HTTP/1.1\r\nHost: a\r\n"
-    b"Transfer-Encoding: chunked\r\n\r\n1\na\n0\n\n",
-    "a folded header": b"GET /fn/hello HTTP/1.1\r\nHost: a\r\nX: y\r\n z\r\n\r\n",
-    "a blank before a colon": b"GET /fn/hello HTTP/1.1\r\nHost : a\r\n\r\n",
-    "a NUL": b"GET /fn/hello HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n",
-    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-}
-
-
-@pytest.mark.parametrize("raw", BROKEN.values(), ids=BROKEN.keys())
-async def test_a_broken_request_gets_400_and_nothing_is_forwarded(world: World, raw: bytes) -> None:
-    pod = await world.serving()
-    client = await world.client()
-    client.send(raw)
-    answer = await client.answer()
-    assert (answer.status, answer.code) == (400, "bad_request")
-    assert answer.header("connection") == "close"
-    assert await client.closed() == b""
-    assert pod.heads == []
-
-
 async def test_a_body_that_goes_bad_later_ends_the_pods_request_unfinished(world: World) -> None:
     pod = await world.serving()
     client = await world.client()
