@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 MODULES = {
-    "router": "sanfran_router.main",
+    "router": "sanfran_router.main, sanfran_router.supervisor, sanfran_router.worker",
     "controller": "sanfran_controller.main",
     "api": "sanfran_api.main",
     "sidecar": "sanfran_sidecar.main",

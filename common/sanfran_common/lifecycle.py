@@ -41,6 +41,8 @@ class Lifecycle:
     def __init__(self) -> None:
         self.stopping = asyncio.Event()
         self.is_ready = False
+        self.on_forced: Callable[[], object] = lambda: None
+        """Called right before a second signal ends the process."""
 
     async def wait_stop(self) -> None:
         """Returns at the first signal, or at the end of the standard input where that counts."""
@@ -192,6 +194,7 @@ def run_service(
             nonlocal signals
             signals += 1
             if signals > 1:
+                life.on_forced()
                 os._exit(EXIT_FORCED)
             life.request_stop(which.name)
 

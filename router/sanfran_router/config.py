@@ -8,6 +8,7 @@ from sanfran_common.config import (
     ServiceConfig,
     host_port,
     non_negative_int,
+    parse_config,
     positive_int,
     seconds,
     setting,
@@ -16,7 +17,7 @@ from sanfran_common.config import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouterConfig(ServiceConfig):
-    """Limits are per router process. Durations are seconds."""
+    """Limits are per worker. Durations are seconds."""
 
     listen: str = setting(
         "127.0.0.1:8080", help="HTTP address; port 0 picks a free one", parse=host_port
@@ -25,6 +26,9 @@ class RouterConfig(ServiceConfig):
         "127.0.0.1:9091",
         help="gRPC addresses of the controllers: a comma-separated list, or dns:HOST:PORT",
     )
+    workers: int = setting(
+        1, help="processes that share the port, for as many cores", parse=positive_int
+    )
     trust_forwarded: bool = setting(
         False,
         help="keep X-Forwarded-* of clients and append to them; for a router behind a proxy",
@@ -32,7 +36,9 @@ class RouterConfig(ServiceConfig):
     access_log: bool = setting(False, help="one JSON line on stdout per request")
 
     max_connections: int = setting(
-        20000, help="client connections at once; further ones get 503", parse=positive_int
+        20000,
+        help="client connections of one worker at once; further ones get 503",
+        parse=positive_int,
     )
     max_head_bytes: int = setting(
         16384, help="bytes of a request's head; beyond it 431", parse=positive_int
@@ -52,6 +58,11 @@ class RouterConfig(ServiceConfig):
     )
     queue_total: int = setting(
         10000, help="requests of all functions that wait for a pod", parse=positive_int
+    )
+    queue_bytes: int = setting(
+        64 << 20,
+        help="bytes of the bodies of requests that wait for a pod; beyond it 503",
+        parse=positive_int,
     )
 
     queue_timeout: float = setting(
@@ -82,4 +93,20 @@ class RouterConfig(ServiceConfig):
     )
     stop_grace: float = setting(
         4.0, help="seconds for running requests to finish at a stop", parse=seconds
+    )
+    drain_timeout: float = setting(
+        90.0,
+        help="seconds that a worker replaced after SIGHUP serves on for its connections, "
+        "before it stops as at a stop",
+        parse=seconds,
+    )
+
+
+def read_config() -> RouterConfig:
+    """The settings of this process's command line and environment; `SystemExit` for bad ones."""
+    return parse_config(
+        RouterConfig,
+        prefix="SANFRAN_ROUTER",
+        prog="sanfran-router",
+        description="Routes HTTP requests for /fn/<name> to the pods that serve the function.",
     )

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import resource
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from sanfran_common.config import join_host_port, split_host_port
+from sanfran_common.config import join_host_port
 
 from sanfran_router.client import ClientConnection
+from sanfran_router.listen import BACKLOG
 from sanfran_router.plane import DataPlane
-
-BACKLOG = 2048
-"""Connections that wait to be accepted; a burst of clients must not meet a refusal."""
 
 
 class Listener:
-    """Accepts clients. `address` has the real port."""
+    """Accepts clients, once it is told to. `address` has the real port."""
 
-    def __init__(self, plane: DataPlane, server: asyncio.Server) -> None:
-        self._plane = plane
-        self._server = server
-        host, port = server.sockets[0].getsockname()[:2]
+    def __init__(self, plane: DataPlane, servers: Sequence[asyncio.Server]) -> None:
+        self.plane = plane
+        self._servers = servers
+        host, port = servers[0].sockets[0].getsockname()[:2]
         self.address = join_host_port(host, port)
+
+    async def accept(self) -> None:
+        """From here on, connections are taken."""
+        for server in self._servers:
+            if server.sockets:  # else it is closed already
+                await server.start_serving()
+
+    async def retire(self, patience: float) -> None:
+        """Accepts no more, and serves those who are there: see `DataPlane.retire`."""
+        self._close()
+        await asyncio.sleep(0)  # for what was accepted in this very turn to arrive
+        await self.plane.retire(patience)
 
     async def stop(self, grace: float) -> int:
         """Accepts no more, and lets running requests finish.
@@ -34,28 +44,31 @@ class Listener:
         Returns:
             How many requests had to be cut off.
         """
-        self._server.close()
-        return await self._plane.stop(grace)
+        self._close()
+        return await self.plane.stop(grace)
+
+    def _close(self) -> None:
+        for server in self._servers:
+            server.close()
 
 
 @asynccontextmanager
-async def listening(plane: DataPlane) -> AsyncIterator[Listener]:
-    """Serves HTTP until the end of the block, where what still runs is cut off."""
-    host, port = split_host_port(plane.config.listen)
-    server = await asyncio.get_running_loop().create_server(
-        lambda: ClientConnection(plane), host, port, backlog=BACKLOG
-    )
+async def listening(plane: DataPlane, sockets: Sequence[socket.socket]) -> AsyncIterator[Listener]:
+    """Serves HTTP on sockets that listen already, until the end of the block, where what still
+    runs is cut off. The sockets are closed."""
+    loop = asyncio.get_running_loop()
+    servers = [
+        await loop.create_server(
+            lambda: ClientConnection(plane), sock=one, backlog=BACKLOG, start_serving=False
+        )
+        for one in sockets
+    ]
     plane.wheel.start()
-    listener = Listener(plane, server)
+    plane.hangups.start()
+    listener = Listener(plane, servers)
     try:
         yield listener
     finally:
         await listener.stop(0)
         plane.wheel.stop()
-
-
-def allow_many_files() -> None:
-    """Raises the soft limit of open files to the hard one: each connection is one."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard and hard != resource.RLIM_INFINITY:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        plane.hangups.stop()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 LATENCY_BOUNDS = (
     0.001,
     0.0025,
@@ -24,7 +26,10 @@ COLD_BOUNDS = (0.004, 0.006, 0.008, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.
 
 
 class Traffic:
-    """What happened to one function's requests since the router started."""
+    """What happened to one function's requests.
+
+    A worker's since it told the supervisor last; the supervisor's since the router started.
+    """
 
     __slots__ = (
         "activation_failures",
@@ -68,3 +73,47 @@ class Traffic:
     def retried(self, cause: str) -> None:
         """Counts a request that is sent again."""
         self.retries[cause] = self.retries.get(cause, 0) + 1
+
+    @property
+    def touched(self) -> bool:
+        """Something was counted."""
+        return bool(
+            self.requests
+            or self.sent
+            or self.received
+            or self.activations
+            or self.activation_failures
+            or self.retries
+            or any(self.by_class)
+        )
+
+    def take(self) -> list[Any]:
+        """What was counted, as JSON has it and `add` wants it; counting begins anew.
+
+        What load reports need stays: `peak`, and what `requests` is ahead of `reported`.
+        """
+        taken: list[Any] = [getattr(self, name) for name in _TAKEN]
+        self.reported -= self.requests
+        self.requests = self.received = self.sent = 0
+        self.activations = self.activation_failures = 0
+        self.latency_seconds = self.cold_seconds = 0.0
+        self.by_class = [0] * 10
+        self.latency_buckets = [0] * (len(LATENCY_BOUNDS) + 1)
+        self.cold_buckets = [0] * (len(COLD_BOUNDS) + 1)
+        self.retries = {}
+        return taken
+
+    def add(self, taken: list[Any]) -> None:
+        """Adds what `take` of another one returned."""
+        for name, value in zip(_TAKEN, taken, strict=True):
+            mine = getattr(self, name)
+            if isinstance(mine, list):
+                setattr(self, name, [a + b for a, b in zip(mine, value, strict=True)])
+            elif isinstance(mine, dict):
+                for cause, count in value.items():
+                    mine[cause] = mine.get(cause, 0) + count
+            else:
+                setattr(self, name, mine + value)
+
+
+_TAKEN = tuple(name for name in Traffic.__slots__ if name not in ("peak", "reported"))

@@ -21,10 +21,11 @@ from sanfran_common.rpc.server import RpcServer
 from sanfran_proto.sanfran import v1 as pb
 from sanfran_router.config import RouterConfig
 from sanfran_router.control import ControllerLink
-from sanfran_router.main import build_plane
+from sanfran_router.listen import listen
 from sanfran_router.plane import DataPlane
 from sanfran_router.server import Listener, listening
 from sanfran_router.table import Table
+from sanfran_router.worker import build_plane
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -303,7 +304,8 @@ class World:
         tasks = await enter(OwnedTasks("router"))
         self.link = ControllerLink(client, Table(), "router-1")
         self.plane = build_plane(config, self.link, tasks)
-        self.listener = await enter(listening(self.plane))
+        self.listener = await enter(listening(self.plane, listen(config.listen, 1)[0]))
+        await self.listener.accept()
         tasks.loop(self.link.watch(tasks, self.plane.activator), name="watch")
         tasks.loop(self.link.report(), name="report")
         if self.rpc is not None:
