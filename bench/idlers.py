@@ -11,7 +11,7 @@ import sys
 
 from sanfran_common.config import split_host_port
 
-from bench.load import TARGET, get_request
+from bench.load import get_requests
 
 
 def answered(connection: socket.socket, request: bytes) -> bool:
@@ -22,7 +22,7 @@ def answered(connection: socket.socket, request: bytes) -> bool:
 
 def main(address: str, count: int) -> None:
     """See above."""
-    request = get_request(address, TARGET, {})
+    (request,) = get_requests(address, {}, 0)
     connections = []
     for _ in range(count):
         connections.append(socket.create_connection(split_host_port(address), timeout=10))

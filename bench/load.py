@@ -20,8 +20,6 @@ from sanfran_common.config import split_host_port
 
 from bench.figures import percentile
 
-TARGET = "/fn/hello?name=Vik"
-
 
 class Connection(asyncio.Protocol):
     """Sends the next request as soon as the answer is whole."""
@@ -69,6 +67,17 @@ class Connection(asyncio.Protocol):
             self.done.set_result(None)
 
 
+def function_name(number: int) -> str:
+    """Of a function among many; all are of one length, so that their answers are, too."""
+    return f"function-{number:06}"
+
+
+def get_requests(address: str, headers: dict[str, str], functions: int) -> list[bytes]:
+    """A GET for each of many functions; for 0 one for `hello`."""
+    names = [function_name(number) for number in range(functions)] or ["hello"]
+    return [get_request(address, f"/fn/{name}?name=Vik", headers) for name in names]
+
+
 def get_request(address: str, target: str, headers: dict[str, str]) -> bytes:
     """The bytes of a GET."""
     lines = [f"GET {target} HTTP/1.1", f"Host: {address}"]
@@ -97,16 +106,16 @@ async def load(
     seconds: float,
     headers: dict[str, str],
     connections: int = 16,
-    targets: list[str] | None = None,
+    functions: int = 0,
 ) -> dict[str, float]:
     """Sends requests for some seconds and says how it went.
 
     Args:
         address: host:port.
         headers: of each request.
-        targets: called in turn; their answers are of one length.
+        functions: how many are called in turn; 0: only `hello`.
     """
-    requests = [get_request(address, target, headers) for target in targets or [TARGET]]
+    requests = get_requests(address, headers, functions)
     length = await answer_length(address, requests[0])
     gc.disable()
     turn = itertools.cycle(requests)

@@ -15,29 +15,24 @@ from statistics import median
 from sanfran_common.config import split_host_port
 
 from bench.figures import cpu_seconds
-from bench.stage import Stage, Way, free_port, function_name, generate
+from bench.stage import Stage, Way, free_port, generate
 
 FUNCTIONS = 10_000
 RATE = 1000
 """Requests/s during the scrapes: enough that one is at work at any moment of them."""
 
 
-def targets(functions: int) -> list[str]:
-    """One request for each function."""
-    return [f"/fn/{function_name(number)}?name=Vik" for number in range(functions)]
-
-
 async def cost(way: Way, seconds: float, functions: int) -> float:
     """Microseconds of the router's CPU per request, over so many functions."""
     before = cpu_seconds(way.pid)
     figures = await generate(
-        "load", address=way.address, headers={}, seconds=seconds, targets=targets(functions)
+        "load", address=way.address, headers={}, seconds=seconds, functions=functions
     )
     return (cpu_seconds(way.pid) - before) / figures["requests"] * 1e6
 
 
-async def scrape(admin: str, scrapes: list[tuple[float, float]]) -> None:
-    """Scrapes again and again; notes seconds and megabytes of each."""
+async def scrape(admin: str, enough: asyncio.Event, scrapes: list[tuple[float, float]]) -> None:
+    """Scrapes again and again, once at least; notes seconds and megabytes of each."""
     while True:
         began = time.perf_counter()
         reader, writer = await asyncio.open_connection(*split_host_port(admin))
@@ -47,6 +42,8 @@ async def scrape(admin: str, scrapes: list[tuple[float, float]]) -> None:
             while data := await reader.read(1 << 20):
                 size += len(data)
         scrapes.append((time.perf_counter() - began, size / 1e6))
+        if enough.is_set():
+            return
 
 
 class Found:
@@ -85,17 +82,16 @@ async def measure(functions: int, rounds: int, seconds: float) -> Found:
                     headers={},
                     rate=RATE,
                     seconds=seconds,
-                    targets=targets(functions),
+                    functions=functions,
                 )
                 if not scraped:
                     found.quiet.append(await load)
                     continue
+                enough = asyncio.Event()
                 async with asyncio.TaskGroup() as group:
-                    scraping = group.create_task(scrape(admin, found.scrapes))
+                    group.create_task(scrape(admin, enough, found.scrapes))
                     found.scraped.append(await load)
-                    if not found.scrapes:  # a slow one: at least one is measured
-                        await asyncio.sleep(0)
-                    scraping.cancel()
+                    enough.set()
     return found
 
 

@@ -18,9 +18,8 @@ from typing import Any, NamedTuple, Self
 
 from sanfran_proto.sanfran import v1 as pb
 
-from tests.parts import OneFunction, child, node_binary, router, runtime
-
-__all__ = ["ACTIVATION", "HELLO", "NGINX_MISSING", "Stage", "Way", "generate", "node_binary"]
+from bench.load import function_name
+from tests.parts import OneFunction, child, router, runtime
 
 HELLO = "module.exports = (req, res) => res.send(`Hello ${req.query.name}`);"
 ACTIVATION = "bench-activation"
@@ -62,7 +61,7 @@ class ManyFunctions(OneFunction):
 
     Args:
         where: address and activation id.
-        count: functions, named by `function_name`.
+        count: functions, named as `bench.load` calls them.
     """
 
     def __init__(self, where: tuple[str, str], count: int) -> None:
@@ -78,11 +77,6 @@ class ManyFunctions(OneFunction):
             yield pb.RouteEvent(route=told)
         yield pb.RouteEvent(synced=pb.RoutesSynced(controller="played"))
         await asyncio.Event().wait()
-
-
-def function_name(number: int) -> str:
-    """Of a function among many; all are of one length, so that their answers are, too."""
-    return f"function-{number:06}"
 
 
 class Stage:

@@ -26,7 +26,7 @@ from collections import deque
 from sanfran_common.config import split_host_port
 
 from bench.figures import percentile
-from bench.load import TARGET, answer_length, get_request
+from bench.load import answer_length, get_requests
 
 PR_SET_TIMERSLACK = 29
 
@@ -50,7 +50,7 @@ def steady(
     seconds: float,
     headers: dict[str, str],
     connections: int = 128,
-    targets: list[str] | None = None,
+    functions: int = 0,
 ) -> dict[str, float]:
     """Sends requests, evenly spread, and says how long their answers took.
 
@@ -58,16 +58,17 @@ def steady(
         address: host:port.
         rate: requests per second.
         headers: of each request.
-        targets: called in turn; their answers are of one length.
+        functions: how many are called in turn; 0: only `hello`.
 
     Raises:
         RuntimeError: an answer is not the expected one, or none came for a second.
     """
-    requests = [get_request(address, target, headers) for target in targets or [TARGET]]
+    requests = get_requests(address, headers, functions)
     length = asyncio.run(answer_length(address, requests[0]))
     turn = itertools.cycle(requests)
     free = deque(Connection(address) for _ in range(connections))
     selector = selectors.DefaultSelector()
+    watched = selector.fileno()
     for one in free:
         selector.register(one.socket, selectors.EVENT_READ, one)
     exact_sleep()
@@ -92,7 +93,7 @@ def steady(
         # While requests are due and no connection is free, they wait for the server, not for us.
         held = due <= now and (held or not free)
         pause = due - now if sent < total and free else 1.0
-        if not select.select([selector], [], [], max(pause, 0.0))[0]:
+        if not select.select([watched], [], [], max(pause, 0.0))[0]:
             if pause == 1.0:
                 raise RuntimeError("no answer for a second")
             continue
