@@ -170,6 +170,7 @@ class Fleet(TaskOwner):
             self._workers.discard(worker)
             self._all_ended.set()
         if self._stopping or place.current is not worker:
+            log.info("worker ended", worker=place.number, how=how)
             return
         place.current = None
         if not (worker.heard or place.first_ready.is_set()):
@@ -209,7 +210,8 @@ class Fleet(TaskOwner):
                 worker.silent += 1
                 if worker.silent == (SILENT_TICKS if worker.heard else START_TICKS):
                     log.error("worker hangs; killed", worker=worker.number)
-                    self._places[worker.number - 1].hung = True
+                    place = self._places[worker.number - 1]
+                    place.hung = place.hung or worker is place.current
                     worker.kill()
 
     async def _renew_when_wanted(self) -> None:

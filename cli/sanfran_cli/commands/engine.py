@@ -58,6 +58,14 @@ from sanfran_cli.up.terminal import tell, warn
     metavar="SECONDS",
     help="Without traffic, until a function's process is recycled. [default: 60]",
 )
+@click.option(
+    "--router-workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes of the router, which share the port.",
+)
 @click.option("--demo", is_flag=True, help="Create the demo functions that do not exist yet.")
 @click.option("--verbose", is_flag=True, help="Show all log lines, not only warnings and errors.")
 def up_command(
@@ -67,6 +75,7 @@ def up_command(
     data: Path | None,
     pool_size: int,
     idle_timeout: float,
+    router_workers: int,
     demo: bool,
     verbose: bool,
 ) -> None:
@@ -76,7 +85,9 @@ def up_command(
     """
     from sanfran_cli.up.engine import EngineOptions, commands
 
-    options = EngineOptions(pool_size=pool_size, idle_timeout=idle_timeout)
+    options = EngineOptions(
+        pool_size=pool_size, idle_timeout=idle_timeout, router_workers=router_workers
+    )
     with ExitStack() as held:
         folder = held.enter_context(DataFolder((data or default_data()).expanduser().absolute()))
         http = held.enter_context(ReservedPort(host, port, "--port"))

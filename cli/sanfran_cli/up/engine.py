@@ -37,10 +37,12 @@ class EngineOptions:
     Args:
         pool_size: generic pods that wait for functions.
         idle_timeout: seconds without traffic until a pod is recycled.
+        router_workers: processes of the router that share its port.
     """
 
     pool_size: int
     idle_timeout: float
+    router_workers: int
 
 
 def commands(
@@ -82,6 +84,7 @@ def commands(
             *_python("sanfran_router.main"),
             *("--listen", http.address),
             *("--controllers", sockets["controller"]),
+            *("--workers", str(options.router_workers)),
         ],
     }
     for name, line in lines.items():
