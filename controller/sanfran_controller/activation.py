@@ -130,6 +130,11 @@ class Activator(TaskOwner):
         while True:
             version = await self._catalog.require(function.name)
             self._refuse_broken(function, version)
+            if pause := function.crashes.pause(version, time.monotonic()):
+                if time.monotonic() + pause > deadline:
+                    raise NoCapacity("its pods crash too often; a further one has to wait")
+                await asyncio.sleep(pause)
+                continue
             try:
                 pod = await self._claim(function, deadline)
             except ClaimDropped:

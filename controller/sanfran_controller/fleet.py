@@ -61,6 +61,9 @@ class FleetListener(Protocol):
     def lost(self, pod: Pod) -> None:
         """A pod with an activation is gone."""
 
+    def said(self, activation: Activation, words: list[pb.LogLine]) -> None:
+        """The last log lines of an activation that is over."""
+
     def reclaim(self, count: int) -> int:
         """No further pod may be started: ends idle activations, `count` at most, and returns how
         many."""
@@ -180,8 +183,10 @@ class Fleet(TaskOwner):
             metrics.LOST.inc()
         self.pods.pop(pod.name, None)
         self.stock.step(pod, PodEvent.LOST)
-        if pod.attendant is not None and pod.attendant is not asyncio.current_task():
-            pod.attendant.cancel()
+        # One that served goes on until its sidecar has told its last words.
+        attendant = pod.attendant if pod.activation is None else None
+        if attendant is not None and attendant is not asyncio.current_task():
+            attendant.cancel()
         if exists and pod.name not in self._leaving:
             deletion = self._tasks.spawn(self._delete(pod.name), name=f"delete {pod.name}")
             self._leaving[pod.name] = deletion
@@ -324,9 +329,11 @@ class Fleet(TaskOwner):
     async def _attend(self, pod: Pod, address: str) -> None:
         async with RpcClient(address, secret=self._secret) as client:
             pod.sidecar = pb.SidecarStub(client.channel)
-            why = await sidecars.follow(pod, self._resolve)
-            # Before the channel closes, so that nobody finds it closed on a pod that looks alive.
-            self.end(pod, why)
+            words = await sidecars.follow(pod, self._resolve, self.end)
+            if pod.activation is not None:
+                self.listener.said(pod.activation, words)
+            if pod.log_readers:  # they read over this channel, and have what is left in a moment
+                await asyncio.wait(pod.log_readers, timeout=sidecars.LAST_WORDS_TIMEOUT)
 
     async def _resolve(self, pod: Pod, state: pb.PodState) -> None:
         """A pod tells its state for the first time: what becomes of it."""
@@ -386,6 +393,7 @@ class Fleet(TaskOwner):
         except GRPCError as error:
             self.end(pod, f"not recycled: {error.status.name} {error.message}")
             return
+        self.listener.said(activation, state.last_words)
         if pod.state is PodState.RECYCLING:
             pod.address = state.address
             self.stock.step(pod, PodEvent.RECYCLED)

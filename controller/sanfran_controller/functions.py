@@ -17,8 +17,10 @@ from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
 
 from sanfran_controller.catalog import Catalog
+from sanfran_controller.crashes import Crashes
 from sanfran_controller.errors import ActivationError
 from sanfran_controller.fleet import Fleet
+from sanfran_controller.last_words import LastWords
 from sanfran_controller.load import Loads
 from sanfran_controller.pods import Activation, Pod, same_version
 from sanfran_controller.routes import Routes
@@ -48,6 +50,7 @@ class Function:
     __slots__ = (
         "acks",
         "activations",
+        "crashes",
         "failure",
         "fences",
         "flights",
@@ -66,6 +69,7 @@ class Function:
         self.route: pb.Route | None = None  # as published last, when it has endpoints
         self.flights: set[asyncio.Task[ActivationError | None]] = set()
         self.failure: Failure | None = None
+        self.crashes = Crashes()
         # For status.
         self.activations = 0
         self.last_activation_ms = 0.0
@@ -107,6 +111,7 @@ class Functions:
         adopt_patience: float = 3.0,
     ) -> None:
         self.warm: dict[str, Function] = {}  # those with pods
+        self.last_words = LastWords()
         self.bereft: set[str] = set()  # those that lost a pod since the autoscaler looked
         self.disturbed = asyncio.Event()
         self._records: dict[str, Function] = {}
@@ -134,6 +139,7 @@ class Functions:
         in_use = function.serving or function.flights or function.fences or function.acks
         if not in_use and self._catalog.get(function.name) is None:
             self._records.pop(function.name, None)
+            self.last_words.forget(function.name)
 
     def fresh(self, function: Function) -> list[Pod]:
         """The pods that run the newest version."""
@@ -178,9 +184,16 @@ class Functions:
         """See `FleetListener`."""
         assert pod.activation is not None
         function = self._records.get(pod.activation.function.name)
+        if function is not None and pod.crashed:
+            function.crashes.count(pod.activation.function, time.monotonic())
         if function is not None and function.serving.pop(pod.name, None) is not None:
             self._publish(function)
             self.disturb(function.name)
+
+    def said(self, activation: Activation, words: list[pb.LogLine]) -> None:
+        """See `FleetListener`."""
+        if self._catalog.get(activation.function.name) is not None:
+            self.last_words.keep(activation.function.name, words)
 
     async def found(self, pod: Pod, activation: Activation) -> bool:
         """See `FleetListener`. Without the api service, what a pod runs is believed to be the newest

@@ -21,10 +21,11 @@ PAST_TIMEOUT = 5.0
 """Seconds for a pod to send what it keeps."""
 
 
-async def past(pods: list[Pod], tail: int) -> list[pb.LogLine]:
-    """What pods keep, in the order of time.
+async def past(pods: list[Pod], words: list[pb.LogLine], tail: int) -> list[pb.LogLine]:
+    """What pods keep, and those that are gone have left, in the order of time.
 
     Args:
+        words: of pods that are gone.
         tail: lines at most, the newest; 0: all.
     """
 
@@ -36,19 +37,26 @@ async def past(pods: list[Pod], tail: int) -> list[pb.LogLine]:
         except GRPCError:
             return []  # the pod is going, and its lines with it
 
-    lines = [line for found in await asyncio.gather(*map(kept, pods)) for line in found]
+    found = await asyncio.gather(*map(kept, pods))
+    lines = [line for some in (words, *found) for line in some]
     lines.sort(key=lambda line: line.time_ms)
     return lines[-tail:] if tail else lines
 
 
 async def follow(
-    name: str, pods: Callable[[], list[Pod]], tail: int, routes: Routes, tasks: OwnedTasks
+    name: str,
+    pods: Callable[[], list[Pod]],
+    words: list[pb.LogLine],
+    tail: int,
+    routes: Routes,
+    tasks: OwnedTasks,
 ) -> AsyncGenerator[pb.LogLine]:
     """Lines as they come, until the reader leaves; pods that join are read too. Lines of one
     pod stay in order.
 
     Args:
         pods: gives the function's pods of the moment.
+        words: of pods that are gone; they come first.
         tail: lines of the past at most, from each pod.
         tasks: owns the readers.
     """
@@ -56,10 +64,11 @@ async def follow(
     read: set[tuple[str, str]] = set()
     readers: set[asyncio.Task[None]] = set()
 
-    def start(reading: Coroutine[Any, Any, None], what: str) -> None:
+    def start(reading: Coroutine[Any, Any, None], what: str) -> asyncio.Task[None]:
         task = tasks.spawn(reading, name=what)
         readers.add(task)
         task.add_done_callback(readers.discard)
+        return task
 
     async def copy(pod: Pod) -> None:
         request = pb.PodLogsRequest(follow=True, tail=tail)
@@ -75,7 +84,9 @@ async def follow(
             activation = pod.activation.id if pod.activation is not None else ""
             if (pod.name, activation) not in read:
                 read.add((pod.name, activation))
-                start(copy(pod), f"logs of {pod.name}")
+                reader = start(copy(pod), f"logs of {pod.name}")
+                pod.log_readers.add(reader)
+                reader.add_done_callback(pod.log_readers.discard)
 
     async def watch() -> None:
         async with aclosing(routes.watch()) as events:
@@ -84,6 +95,8 @@ async def follow(
                     join()
 
     try:
+        for line in words[-tail:]:
+            yield line
         start(watch(), f"pods of {name}")
         while True:
             yield await lines.get()

@@ -37,6 +37,8 @@ class Pod:
         "asked_at",
         "attendant",
         "brief",
+        "crashed",
+        "log_readers",
         "name",
         "resolved",
         "seen",
@@ -58,6 +60,8 @@ class Pod:
 
         # Of its activation.
         self.activation: Activation | None = None
+        self.crashed = False  # it is gone because of what the code in it did
+        self.log_readers: set[asyncio.Task[None]] = set()
         self.brief = True  # nothing ran in it when it was fenced: it will be back in moments
 
     @property

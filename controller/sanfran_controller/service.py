@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from functools import partial
 
 from grpclib import GRPCError, Status
 from sanfran_common.lifecycle import TaskOwner
@@ -109,13 +110,13 @@ class ControllerService(TaskOwner, pb.ControllerBase):
     async def stream_logs(self, message: pb.StreamLogsRequest) -> AsyncIterator[pb.LogLine]:
         """See the contract."""
         name = message.name
+        words = self._functions.last_words.of(name)
         if not message.follow:
-            for line in await logs.past(self._pods_of(name), message.tail):
+            for line in await logs.past(self._pods_of(name), words, message.tail):
                 yield line
             return
-        lines = logs.follow(
-            name, lambda: self._pods_of(name), message.tail, self._routes, self._tasks
-        )
+        pods = partial(self._pods_of, name)
+        lines = logs.follow(name, pods, words, message.tail, self._routes, self._tasks)
         async with aclosing(lines):
             async for line in lines:
                 yield line

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from grpclib import GRPCError, Status
 from sanfran_common.telemetry.logs import get_logger
@@ -25,6 +25,8 @@ ATTEMPTS = 4
 ATTEMPT_PAUSE = 0.05
 """Seconds before the second attempt, then twice as long each: about 0.35 s in all, so that a dead host
 is known fast and a hiccup costs no warm function."""
+LAST_WORDS_TIMEOUT = 2.0
+"""Seconds from the news of a pod's end to its last words."""
 DEFAULT_GRACE_MS = 60_000
 """For a function that sets no timeout."""
 
@@ -81,33 +83,54 @@ def _grace_ms(activation: Activation) -> int:
     return (settings.timeout_ms if settings is not None else 0) or DEFAULT_GRACE_MS
 
 
-async def follow(pod: Pod, resolve: Callable[[Pod, pb.PodState], Awaitable[None]]) -> str:
-    """Follows a pod's state until it is gone, and returns why it is.
+async def follow(
+    pod: Pod,
+    resolve: Callable[[Pod, pb.PodState], Awaitable[None]],
+    gone: Callable[[Pod, str], None],
+) -> list[pb.LogLine]:
+    """Follows a pod's state until it is gone, and returns its last words.
 
     Once the pod is out of STARTING only its end counts: what else it does, it does on our orders, and
     their answers say so. States in the stream may be older than those.
 
     Args:
         resolve: called with each state for as long as the pod is STARTING.
+        gone: called once, with why it is.
     """
     failures = 0
     while True:
         try:
             if pod.state is not PodState.STARTING and (lost := await _contradiction(pod)):
-                return lost
+                gone(pod, lost)
+                return []
             async with reading(pod.calls.watch_state(pb.GetStateRequest())) as states:
                 async for state in states:
                     failures = 0
                     if state.phase is pb.PodPhase.GONE:
-                        return state.reason or "gone"
+                        pod.crashed = state.crashed
+                        gone(pod, state.reason or "gone")
+                        return await _last_words(states)
                     if pod.state is PodState.STARTING:
                         await resolve(pod, state)
-            return "its sidecar ended"
+            gone(pod, "its sidecar ended")
+            return []
         except GRPCError as error:
             failures += 1
             if failures >= ATTEMPTS:
-                return f"its sidecar does not answer: {error.status.name} {error.message}"
+                gone(pod, f"its sidecar does not answer: {error.status.name} {error.message}")
+                return []
             await asyncio.sleep(ATTEMPT_PAUSE * 2 ** (failures - 1))
+
+
+async def _last_words(states: AsyncIterator[pb.PodState]) -> list[pb.LogLine]:
+    """What comes after the news of the end, when the pod's output has been read to its end."""
+    try:
+        async with asyncio.timeout(LAST_WORDS_TIMEOUT):
+            async for state in states:
+                return state.last_words
+    except (TimeoutError, GRPCError):
+        pass  # it was deleted faster than it could speak
+    return []
 
 
 async def _contradiction(pod: Pod) -> str:
