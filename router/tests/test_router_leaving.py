@@ -26,6 +26,9 @@ Situation = tuple[Client, Pod | None]
 MINUTE = {"timeout_ms": 60_000}
 """No timeout of the function's may be what ends a request here."""
 
+PATIENCE = 10.0
+"""Seconds, far more than it takes and far less than any timeout of the router."""
+
 
 def raw(client: Client) -> Any:
     return client.writer.get_extra_info("socket")
@@ -233,10 +236,12 @@ async def test_a_client_that_leaves_frees_all_that_it_held(
     (connection,) = world.plane.clients
     function = world.plane.table.functions["hello"]
     await leaves(client)
-    await world.seen(lambda: not world.plane.clients)
+    async with asyncio.timeout(PATIENCE):
+        await world.seen(lambda: not world.plane.clients)
     assert connection.transport.is_closing()
     assert (function.in_flight, len(function.waiting)) == (0, 0)
     if pod is not None:
         pod.handler.go_on.set()
-        await pod.left.wait()
+        async with asyncio.timeout(PATIENCE):
+            await pod.left.wait()
         assert len(pod.heads) == 1, "no request was begun that nobody waits for"
