@@ -232,7 +232,6 @@ class Recorder(Peer):
 
     def __init__(self) -> None:
         self.sides: list[PodSide] = []
-        self.say = answer
 
     @property
     def raw(self) -> bytes:
@@ -256,10 +255,10 @@ class Recorder(Peer):
 
 
 @asynccontextmanager
-async def recorder() -> AsyncIterator[Recorder]:
+async def recorder(say: Callable[[Message], bytes] = answer) -> AsyncIterator[Recorder]:
     it = Recorder()
     server = await asyncio.get_running_loop().create_server(
-        lambda: RecordingPod(it.sides, lambda message: it.say(message)), "127.0.0.1", 0
+        lambda: RecordingPod(it.sides, say), "127.0.0.1", 0
     )
     it.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
