@@ -32,7 +32,7 @@ async def measure(rounds: int, seconds: float) -> list[tuple[float, float | None
         router, nginx = await stage.router(), await stage.nginx()
         for way in (router, nginx):
             if way is not None:
-                await cost(way, 0.5)  # not counted: connections, compiled code
+                await cost(way, min(seconds, 0.5))  # not counted: connections, compiled code
         return [
             (await cost(router, seconds), await cost(nginx, seconds) if nginx else None)
             for _ in range(rounds)

@@ -64,8 +64,8 @@ async def measure(functions: int, rounds: int, seconds: float) -> Found:
         admin = f"127.0.0.1:{free_port()}"
         alone = await stage.router("alone", functions=1)
         many = await stage.router("many", "--admin", admin, functions=functions)
-        await cost(alone, 0.5, 1)
-        await cost(many, 0.5 + functions / 2000, functions)  # every function has its connection
+        await cost(alone, min(seconds, 0.5), 1)
+        await cost(many, seconds + functions / 2000, functions)  # every function has its connection
         for _ in range(rounds):
             found.costs.append(
                 (
@@ -98,7 +98,7 @@ async def measure(functions: int, rounds: int, seconds: float) -> Found:
 def report(*, quick: bool) -> None:
     """Runs and prints it."""
     functions = 200 if quick else FUNCTIONS
-    found = asyncio.run(measure(functions, 1 if quick else 7, 0.4 if quick else 1.5))
+    found = asyncio.run(measure(functions, 1 if quick else 7, 0.3 if quick else 1.5))
     alone, one, every = (median(costs) for costs in zip(*found.costs, strict=True))
     print(f"A table of {functions} functions: CPU of the router per request")
     print(f"  table of one function: {alone:.1f} µs")

@@ -110,6 +110,8 @@ class Stage:
     async def router(self, name: str = "router", *flags: str, functions: int = 0) -> Way:
         """Starts a router that knows `hello` and that many functions more."""
         controller = ManyFunctions((self.direct.address, ACTIVATION), functions)
+        # A small limit of open files is warned of, and does not matter here.
+        flags = ("--log-level", "error", *flags)
         started = router(controller, self._folder(self._stack), *flags)
         pid, address = await self._stack.enter_async_context(started)
         return Way(name, pid, address, {})

@@ -32,7 +32,7 @@ async def measure(rounds: int, seconds: float) -> dict[str, list[dict[str, float
                     address=way.address,
                     headers=way.headers,
                     connections=CONNECTIONS,
-                    seconds=seconds if turn else 0.5,
+                    seconds=seconds if turn else min(seconds, 0.5),
                 )
                 for part, pid in pids.items():
                     cpu = (cpu_seconds(pid) - before[part]) / figures["requests"]
