@@ -15,9 +15,16 @@ MAX_TRAILERS = 8192
 """Bytes of all trailers."""
 
 _HEAD_END = b"\r\n\r\n"
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
+_BLANKS = rb"[ \t]*+"
 # 15 digits: answers are passed on as they are, and not every client counts beyond 63 bits.
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n")
-_TRAILER = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+):([\t\x20-\x7e\x80-\xff]*)\r\n")
+_SIZE = re.compile(
+    rb"([0-9A-Fa-f]{1,15})(?:%(blanks)b;%(blanks)b%(token)b"
+    rb"(?:%(blanks)b=%(blanks)b(?:%(token)b|%(quoted)b))?)*+\r\n"
+    % {b"blanks": _BLANKS, b"token": _TOKEN, b"quoted": _QUOTED}
+)
+_TRAILER = re.compile(rb"(%b):([\t\x20-\x7e\x80-\xff]*)\r\n" % _TOKEN)
 
 _SIZE_LINE, _DATA, _DATA_END, _TRAILERS, _DONE = range(5)
 
