@@ -36,6 +36,7 @@ class Activator:
         spawn: starts a task that the router owns.
         queue_size: waiting requests of one function, at most.
         queue_total: waiting requests of all functions, at most.
+        queue_bytes: of the waiting requests' bodies, at most.
         timeout: seconds that one question may take.
     """
 
@@ -47,6 +48,7 @@ class Activator:
         *,
         queue_size: int,
         queue_total: int,
+        queue_bytes: int,
         timeout: float,
     ) -> None:
         self._table = table
@@ -54,24 +56,34 @@ class Activator:
         self._spawn = spawn
         self._queue_size = queue_size
         self._queue_total = queue_total
+        self._queue_bytes = queue_bytes
         self._timeout = timeout
         self.waiting = 0
+        self.held = 0
+        """Bytes of the waiting requests' bodies."""
 
     def wait(self, function: Function, waiter: Waiter, *, again: bool = False) -> Problem | None:
         """Queues a request; its `assign` or `refuse` is called later, unless it leaves.
 
         Args:
-            again: it had a pod, which turned out not to serve it; it goes to the front.
+            again: it had a pod, which turned out not to serve it; it goes to the front, and is
+                taken whatever waits: it is in memory already, and was promised a pod.
 
         Returns:
             Why it cannot be queued, if so.
         """
-        if len(function.waiting) >= self._queue_size or self.waiting >= self._queue_total:
+        held = waiter.held
+        if not again and (
+            len(function.waiting) >= self._queue_size
+            or self.waiting >= self._queue_total
+            or self.held + held > self._queue_bytes
+        ):
             return errors.QUEUE_FULL
-        function.waiting[waiter] = None
+        function.waiting[waiter] = held
         if again:
             function.waiting.move_to_end(waiter, last=False)
         self.waiting += 1
+        self.held += held
         load = function.in_flight + len(function.waiting)
         if load > function.traffic.peak:
             function.traffic.peak = load
@@ -83,8 +95,10 @@ class Activator:
 
     def leave(self, function: Function, waiter: Waiter) -> None:
         """A waiter gives up. Nothing when it waits no more."""
-        if function.waiting.pop(waiter, self) is None:
+        held = function.waiting.pop(waiter, None)
+        if held is not None:
             self.waiting -= 1
+            self.held -= held
 
     def dispatch(self, function: Function) -> None:
         """Hands free capacity to waiters, in order. To be called whenever there may be some."""
@@ -94,8 +108,9 @@ class Activator:
             endpoint = function.pick()
             if endpoint is None:
                 return
-            waiter, _ = function.waiting.popitem(last=False)
+            waiter, held = function.waiting.popitem(last=False)
             self.waiting -= 1
+            self.held -= held
             waiter.assign(endpoint)
 
     def _refuse_all(self, function: Function, problem: Problem) -> None:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 PIPELINE_BYTES = 65536
 """Kept of what a client sends ahead of its turn."""
+REFUSALS = 256
+"""Connections over the limit that are told so at the same time; more are reset unheard."""
 LINGER = 2.0
 """Seconds that a closing connection still reads, so that a client in the middle of its body gets
 to see the answer instead of a reset (RFC 9112, section 9.6)."""
@@ -58,6 +60,7 @@ class ClientConnection(Timed, asyncio.Protocol):
         "_buffer",
         "_closing",
         "_exchange",
+        "_fd",
         "_head_begun",
         "_parser",
         "_paused",
@@ -79,6 +82,7 @@ class ClientConnection(Timed, asyncio.Protocol):
         self._closing = False
         self.write_paused = False
         self._paused = 0
+        self._fd = -1
 
         # The request
         self._exchange: Exchange | None = None
@@ -94,11 +98,7 @@ class ClientConnection(Timed, asyncio.Protocol):
         plane = self.plane
         self.transport = cast("asyncio.Transport", transport)
         if plane.stopping or len(plane.clients) >= plane.config.max_connections:
-            plane.refused += 1
-            problem = errors.STOPPING if plane.stopping else errors.TOO_MANY_CONNECTIONS
-            self._closing = True
-            self.transport.write(problem.render(b"", CLOSE))
-            self.transport.close()
+            self._turn_away()
             return
         plane.clients.add(self)
         peername = transport.get_extra_info("peername")
@@ -120,15 +120,24 @@ class ClientConnection(Timed, asyncio.Protocol):
         self._closing = True
         plane = self.plane
         plane.wheel.forget(self)
+        if self._paused:
+            plane.hangups.remove(self._fd)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.on_client_gone()
         plane.clients.discard(self)
+        plane.refusing.discard(self)
         if not plane.clients:
             plane.all_closed.set()
 
     def eof_received(self) -> bool:
-        return False  # gone
+        if self._exchange is not None:
+            self.transport.abort()  # gone, whatever of the answer it has not read yet
+        return False
+
+    def on_hangup(self) -> None:
+        """Gone, as noticed while reading is paused."""
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
@@ -139,7 +148,7 @@ class ClientConnection(Timed, asyncio.Protocol):
                 return
             request = self._parser.parse_usual(data)
             if request is not None:
-                self._begin(request)
+                self._begin(request, len(data))
             else:
                 self._process(data)
         elif self._body is not None:
@@ -229,7 +238,7 @@ class ClientConnection(Timed, asyncio.Protocol):
         Args:
             complete: all of the request was read, so that another may follow.
         """
-        keep = complete and request.keep_alive and not problem.close and not self.plane.stopping
+        keep = complete and request.keep_alive and not problem.close and not self.plane.closing
         line = (KEEP_ALIVE if request.http10 else b"") if keep else CLOSE
         self.transport.write(problem.render(request.request_id, line, head_only=request.is_head))
         if keep:
@@ -248,6 +257,11 @@ class ClientConnection(Timed, asyncio.Protocol):
         self.transport.abort()
 
     # Called at a stop.
+
+    @property
+    def busy(self) -> bool:
+        """A request is at work."""
+        return self._exchange is not None
 
     def drain(self) -> None:
         """No further request: closes now, or after the one at work."""
@@ -312,10 +326,10 @@ class ClientConnection(Timed, asyncio.Protocol):
             self._refuse(refusal.problem)
             return False
         self._buffer = buffer[end:]
-        self._begin(request)
+        self._begin(request, end)
         return True
 
-    def _begin(self, request: Request) -> None:
+    def _begin(self, request: Request, size: int) -> None:
         plane = self.plane
         if not request.name:
             self._answer_unrouted(request)
@@ -323,6 +337,7 @@ class ClientConnection(Timed, asyncio.Protocol):
         function = plane.table.functions.get(request.name)
         if function is None:
             function = plane.table.function(request.name)
+        function.traffic.received += size
         self._exchange = exchange = Exchange(plane, self, request, function)
         length = request.length
         if length:
@@ -349,6 +364,7 @@ class ClientConnection(Timed, asyncio.Protocol):
         except TooLarge:
             exchange.fail(errors.TOO_LARGE)
             return
+        exchange.function.traffic.received += len(data) - len(rest)
         if body.done:
             self._body = None
             self._buffer = rest
@@ -363,6 +379,19 @@ class ClientConnection(Timed, asyncio.Protocol):
         answer = LANDING if root else errors.NOT_FOUND
         traffic.by_class[answer.status // 100] += 1
         self.answer(answer, request, complete=not request.length)
+
+    def _turn_away(self) -> None:
+        """Answers a connection that must not be, without hearing it."""
+        plane = self.plane
+        plane.refused += 1
+        if len(plane.refusing) >= REFUSALS:
+            self._closing = True
+            self.transport.abort()
+            return
+        plane.refusing.add(self)
+        problem = errors.STOPPING if plane.stopping else errors.TOO_MANY_CONNECTIONS
+        self.transport.write(problem.render(new_request_id(), CLOSE))
+        self._close(linger=True)
 
     def _refuse(self, problem: Problem) -> None:
         """Answers a head that cannot be read, and closes."""
@@ -392,8 +421,12 @@ class ClientConnection(Timed, asyncio.Protocol):
     def _pause(self, reason: int, on: bool) -> None:
         before = self._paused
         self._paused = after = before | reason if on else before & ~reason
-        if bool(before) != bool(after) and not self.transport.is_closing():
-            if after:
-                self.transport.pause_reading()
-            else:
-                self.transport.resume_reading()
+        if bool(before) == bool(after) or self.transport.is_closing():
+            return
+        if after:
+            self.transport.pause_reading()
+            self._fd = self.transport.get_extra_info("socket").fileno()
+            self.plane.hangups.add(self._fd, self)
+        else:
+            self.plane.hangups.remove(self._fd)
+            self.transport.resume_reading()

@@ -68,6 +68,7 @@ BAD_REQUEST = Problem(400, "bad_request", "the request is not valid HTTP/1.1", c
 CONNECT_REFUSED = Problem(405, "bad_request", "CONNECT is not supported", close=True)
 EXPECTATION = Problem(417, "bad_request", "the only known expectation is 100-continue", close=True)
 HEAD_TIMEOUT = Problem(408, "head_timeout", "the request's head took too long", close=True)
+BODY_TIMEOUT = Problem(408, "body_timeout", "the request's body took too long", close=True)
 TOO_LARGE = Problem(413, "too_large", "the request's body is too large", close=True)
 HEAD_TOO_LARGE = Problem(431, "head_too_large", "the request's head is too large", close=True)
 

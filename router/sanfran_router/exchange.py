@@ -5,9 +5,7 @@
        └──── another pod ─────┴──────────┘
 
 A request goes to another pod only while no handler can have seen it, or, if its method is
-idempotent, once more when the pod died before its first byte. To make that possible for bodies, the
-first `replay_bytes` are kept. A longer body is announced with `Expect: 100-continue`, and its rest
-waits in the client's socket until the pod has said that it took the request.
+idempotent, once more when the pod died before its first byte. See upload.py for its body.
 """
 
 from __future__ import annotations
@@ -18,11 +16,11 @@ from typing import TYPE_CHECKING, Final
 
 from sanfran_router import errors
 from sanfran_router.errors import Problem
-from sanfran_router.fence import FENCE_WAIT, FenceWait
 from sanfran_router.request import Request
-from sanfran_router.response import UNTIL_CLOSE, ResponseHead
+from sanfran_router.response import UNTIL_CLOSE, BadAnswer, ResponseHead
 from sanfran_router.table import Endpoint, Function
 from sanfran_router.traffic import LATENCY_BOUNDS, Traffic
+from sanfran_router.upload import Upload
 
 if TYPE_CHECKING:
     from sanfran_router.client import ClientConnection
@@ -30,9 +28,10 @@ if TYPE_CHECKING:
     from sanfran_router.upstream import UpstreamConnection
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-EXPECT_LINE: Final = b"Expect: 100-continue\r\n"
 CLOSE: Final = b"Connection: close\r\n"
 KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
+MAX_INTERIM: Final = 100
+"""Answers of 1xx to one request; a pod could say them without an end."""
 
 
 class Exchange:
@@ -42,23 +41,22 @@ class Exchange:
 
     # Where it is
     endpoint: Endpoint | None = None
-    _upstream: UpstreamConnection | None = None
+    upstream: UpstreamConnection | None = None
     answering = False
     until_close = False
     keep = False
     finished = False
     status = 0
     cold = False
+    _gathering = False
     _queued = False
 
     # Its body
     body_done = True
-    replay: list[bytes] | None = None
-    replay_size = 0
-    _taken = False
-    _fence_wait: FenceWait | None = None
+    _upload: Upload | None = None
 
     # What has gone wrong so far
+    _interim = 0
     _again = False
     _repeated = False
 
@@ -73,7 +71,7 @@ class Exchange:
         function.traffic.requests += 1
         if request.length:
             self.body_done = False
-            self.replay = []
+            self._upload = Upload(self, plane.config.replay_bytes)
 
     # From the client's side.
 
@@ -84,25 +82,19 @@ class Exchange:
         client.deadline = deadline
         if deadline < client.looked_at:
             self.plane.wheel.set(client, deadline)
-        self._route()
+        if self._upload is not None and self._upload.gathers:
+            self._gathering = True
+        else:
+            self._route()
 
     def on_body(self, piece: bytes, done: bool) -> None:
         """The next part of the body, framed for the pod."""
         self.body_done = done
-        upstream = self._upstream
-        if upstream is not None:
-            upstream.transport.write(piece)
-        replay = self.replay
-        if replay is None:
-            return
-        replay.append(piece)
-        self.replay_size += len(piece)
-        if self.replay_size > self.plane.config.replay_bytes:
-            if upstream is not None and self._taken:
-                self._forget_body()
-            elif not done:
-                self.client.hold_body(True)
-                self._limit_fence_wait()
+        if self._upload is not None:
+            self._upload.add(piece)
+        if done and self._gathering:
+            self._gathering = False
+            self._route()
 
     def on_client_gone(self) -> None:
         """The client closed its connection: the pod's is closed at once."""
@@ -112,10 +104,10 @@ class Exchange:
 
     def on_timeout(self) -> None:
         """The deadline given to the client's connection has passed."""
-        if self.endpoint is None and monotonic() < self.began + self._timeout:
-            self.fail(errors.NO_CAPACITY)
+        if self._gathering:
+            self.fail(errors.BODY_TIMEOUT)
         else:
-            self.fail(errors.TIMEOUT)
+            self.fail(errors.NO_CAPACITY if self.endpoint is None else errors.TIMEOUT)
 
     def fail(self, problem: Problem) -> None:
         """Ends the request with an error answer, or with a broken one when that has begun."""
@@ -148,6 +140,8 @@ class Exchange:
             self.fail(problem)
             return
         self._queued = True
+        if self._upload is not None:
+            self._upload.queued()
         limit = monotonic() + self.plane.config.queue_timeout
         self.plane.wheel.set(self.client, min(limit, self.began + self._timeout))
 
@@ -179,22 +173,25 @@ class Exchange:
 
     def wants(self, endpoint: Endpoint) -> bool:
         """It still waits for a connection to this endpoint."""
-        return self.endpoint is endpoint and self._upstream is None and not self.finished
+        return self.endpoint is endpoint and self.upstream is None and not self.finished
+
+    @property
+    def held(self) -> int:
+        """Bytes of its body that are kept while it waits."""
+        return self._upload.size if self._upload is not None else 0
 
     def send(self, upstream: UpstreamConnection) -> None:
         """Sends all that is there."""
         assert self.endpoint is not None
-        self._upstream = upstream
+        self.upstream = upstream
         upstream.exchange = self
-        head, head_end, replay = self.request.head, self.endpoint.head_end, self.replay
-        if replay is None:
-            upstream.transport.write(head + head_end)
+        head, head_end = self.request.head, self.endpoint.head_end
+        if self._upload is None:
+            data = head + head_end
+            upstream.sent += len(data)
+            upstream.transport.write(data)
         else:
-            self._taken = False
-            expect = b"" if self.body_done or self.request.expects_continue else EXPECT_LINE
-            upstream.transport.write(b"".join((head, expect, head_end, *replay)))
-            if not self.body_done and self.replay_size > self.plane.config.replay_bytes:
-                self._limit_fence_wait()
+            self._upload.send(upstream, head, head_end)
         if self.client.write_paused:
             upstream.pause()
 
@@ -207,34 +204,39 @@ class Exchange:
     # From the pod's side.
 
     def on_interim(self, answer: ResponseHead) -> None:
-        """A 1xx. The answer to our own Expect is for us."""
-        if answer.status == 100:
-            self.on_taken()
-            if self.request.expects_continue:
-                self.client.transport.write(CONTINUE)
-        elif not self.request.http10:
-            self.client.transport.write(answer.head + b"\r\n")
+        """A 1xx. The answer to our own Expect is for us.
 
-    def on_taken(self) -> None:
-        """The pod runs the request: its body need not be kept beyond the bound any more."""
-        self._taken = True
-        if self.replay_size > self.plane.config.replay_bytes:
-            self._forget_body()
-        self.client.hold_body(False)
+        Raises:
+            BadAnswer: there is no end of them.
+        """
+        self._interim += 1
+        if self._interim > MAX_INTERIM:
+            raise BadAnswer("too many interim answers")
+        if answer.status == 100:
+            if self._upload is not None:
+                self._upload.on_taken()
+            if self.request.expects_continue:
+                self.relay(CONTINUE)
+        elif not self.request.http10:
+            self.relay(answer.head + b"\r\n")
 
     def on_fenced(self, upstream: UpstreamConnection) -> None:
         """The handler did not run: another pod must, whatever the method."""
         assert self.endpoint is not None
         self.function.drop(self.endpoint, fenced=True)
         self._detach()
-        if self.replay is None and self.request.length:
-            self.fail(errors.BODY_GONE)
-        else:
+        if self._replayable:
             self._retry("fenced")
+        else:
+            self.fail(errors.BODY_GONE)
 
-    def on_lost(self, upstream: UpstreamConnection) -> None:
-        """The pod's connection ended in the middle."""
-        self._upstream = None
+    def on_lost(self, upstream: UpstreamConnection, *, unseen: bool) -> None:
+        """The pod's connection ended in the middle.
+
+        Args:
+            unseen: before the pod had any of the request.
+        """
+        self.upstream = None
         if self.answering:
             self.fail(errors.POD_FAILED)
             return
@@ -242,8 +244,11 @@ class Exchange:
         assert endpoint is not None
         if not upstream.reused:
             self.function.drop(endpoint, fenced=False)
-        replayable = self.replay is not None or not self.request.length
-        if upstream.heard or self._repeated or not self.request.idempotent or not replayable:
+        if not self._replayable or upstream.heard:
+            self.fail(errors.POD_FAILED)
+        elif unseen:
+            self._retry("stale")
+        elif self._repeated or not self.request.idempotent:
             self.fail(errors.POD_FAILED)
         else:
             self._repeated = True
@@ -251,12 +256,12 @@ class Exchange:
 
     def on_bad_answer(self) -> None:
         """The pod sent what is no HTTP; its connection is closed already."""
-        self._upstream = None
+        self.upstream = None
         self.fail(errors.BAD_ANSWER)
 
     def on_answer(self, answer: ResponseHead, body: bytes = b"") -> None:
         """The answer's head, and what of its body came with it."""
-        client, request = self.client, self.request
+        request = self.request
         self.answering = True
         self.status = answer.status
         self.until_close = answer.length == UNTIL_CLOSE or (request.http10 and answer.length < 0)
@@ -264,12 +269,17 @@ class Exchange:
             request.keep_alive
             and self.body_done
             and not self.until_close
-            and not self.plane.stopping
+            and not self.plane.closing
         )
         line = (KEEP_ALIVE if request.http10 else b"") if self.keep else CLOSE
-        if self._fence_wait is not None:
-            self.on_taken()
-        client.transport.write(b"%b%b\r\n%b" % (answer.head, line, body))
+        if self._upload is not None:
+            self._upload.on_answer()
+        self.relay(b"%b%b\r\n%b" % (answer.head, line, body))
+
+    def relay(self, data: bytes) -> None:
+        """Sends a part of the answer."""
+        self.function.traffic.sent += len(data)
+        self.client.transport.write(data)
 
     def on_whole_answer(self, status: int, answer: bytes, now: float) -> None:
         """A usual answer, all at once: `on_answer` and `finish` for the many.
@@ -281,7 +291,7 @@ class Exchange:
         client, function, plane, endpoint = self.client, self.function, self.plane, self.endpoint
         assert endpoint is not None
         self.status = status
-        if not self.request.keep_alive or not self.body_done or plane.stopping:
+        if not self.request.keep_alive or not self.body_done or plane.closing:
             end = answer.index(b"\r\n\r\n") + 2
             self.on_answer(ResponseHead(status, answer[:end], 0), answer[end + 2 :])
             self.finish()
@@ -289,14 +299,16 @@ class Exchange:
         if self.request.http10:
             answer = answer.replace(b"\r\n", b"\r\n" + KEEP_ALIVE, 1)
         client.transport.write(answer)
-        self._upstream = self.endpoint = None
+        self.upstream = self.endpoint = None
         self.finished = True
-        if self._fence_wait is not None:
-            self._stop_fence_wait()
+        if self._upload is not None:
+            self._forget_upload()
         endpoint.in_flight -= 1
         function.in_flight -= 1
         function.setbacks = 0
-        self._count(function.traffic, now)
+        traffic = function.traffic
+        traffic.sent += len(answer)
+        self._count(traffic, now)
         client.next_request(now)
         if function.waiting:
             plane.activator.dispatch(function)
@@ -306,13 +318,13 @@ class Exchange:
         self.answering = self.until_close = True
         self.status = 101
         self.client.tunnel()
-        self.client.transport.write(
+        self.relay(
             b"%bConnection: Upgrade\r\nUpgrade: %b\r\n\r\n%b" % (answer.head, answer.switch, data)
         )
 
     def finish(self) -> None:
         """The answer is complete; its connection has left already."""
-        self._upstream = None
+        self.upstream = None
         self.function.setbacks = 0
         self._end()
         self.client.on_finished(self)
@@ -321,45 +333,41 @@ class Exchange:
 
     def pause_pod(self) -> None:
         """The client reads too slowly."""
-        if self._upstream is not None:
-            self._upstream.pause()
+        if self.upstream is not None:
+            self.upstream.pause()
 
     def resume_pod(self) -> None:
         """The client has caught up."""
-        if self._upstream is not None:
-            self._upstream.resume()
+        if self.upstream is not None:
+            self.upstream.resume()
 
     def tunnel(self, data: bytes) -> None:
         """Bytes from the client after a switch of protocols."""
-        if self._upstream is not None:
-            self._upstream.transport.write(data)
+        if self.upstream is not None:
+            self.upstream.write(data)
 
     # Ends.
 
-    def _limit_fence_wait(self) -> None:
-        if self._upstream is not None and self._fence_wait is None:
-            self._fence_wait = FenceWait(self)
-            self.plane.wheel.set(self._fence_wait, monotonic() + FENCE_WAIT)
+    @property
+    def _replayable(self) -> bool:
+        return self._upload is None or self._upload.replayable
 
-    def _stop_fence_wait(self) -> None:
-        if self._fence_wait is not None:
-            self.plane.wheel.forget(self._fence_wait)
-            self._fence_wait = None
-
-    def _forget_body(self) -> None:
-        self.replay = None
-        self._stop_fence_wait()
+    def _forget_upload(self) -> None:
+        upload, self._upload = self._upload, None
+        if upload is not None:
+            upload.stop_waiting()
 
     def _retry(self, cause: str) -> None:
         self.function.traffic.retried(cause)
-        self._stop_fence_wait()
+        if self._upload is not None:
+            self._upload.stop_waiting()
         self.client.pause_upload(False)  # the next pod may read faster
         self._release()
         self._again = True
         self._route()
 
     def _detach(self) -> None:
-        upstream, self._upstream = self._upstream, None
+        upstream, self.upstream = self.upstream, None
         if upstream is not None:
             upstream.close()
 
@@ -377,12 +385,15 @@ class Exchange:
 
     def _end(self) -> None:
         self.finished = True
-        self.replay = None
-        self._stop_fence_wait()
+        self._forget_upload()
         self._release()
-        self._count(self.function.traffic, monotonic())
-        if not self.function.known:
-            self.plane.table.forget_unknown(self.function)
+        function = self.function
+        if function.known:
+            self._count(function.traffic, monotonic())
+        else:  # nobody's, for all that is known: its own counters go with it
+            self.plane.unrouted.requests += 1
+            self._count(self.plane.unrouted, monotonic())
+            self.plane.table.forget_unknown(function)
 
     def _count(self, traffic: Traffic, now: float) -> None:
         took = now - self.began

@@ -11,6 +11,7 @@ from sanfran_common.config import split_host_port
 
 from sanfran_router.activation import Activator
 from sanfran_router.config import RouterConfig
+from sanfran_router.hangup import HangupWatch
 from sanfran_router.table import Endpoint, Table
 from sanfran_router.traffic import Traffic
 from sanfran_router.upstream import UpstreamConnection
@@ -37,8 +38,11 @@ class DataPlane:
         "activator",
         "all_closed",
         "clients",
+        "closing",
         "config",
+        "hangups",
         "refused",
+        "refusing",
         "spawn",
         "stopping",
         "table",
@@ -61,7 +65,12 @@ class DataPlane:
         self.wheel = wheel
         self.spawn = spawn
         self.access_log = access_log
+        self.hangups = HangupWatch()
         self.clients: set[ClientConnection] = set()
+        self.refusing: set[ClientConnection] = set()
+        """Connections over the limit, until they have read why."""
+        self.closing = False
+        """Each answer is its connection's last: it says `Connection: close`."""
         self.stopping = False
         self.all_closed = asyncio.Event()
         self.unrouted = Traffic()
@@ -91,6 +100,23 @@ class DataPlane:
         else:
             connection.rest(monotonic())
 
+    async def retire(self, patience: float) -> None:
+        """Serves its connections to their end, which comes with their next answer.
+
+        An idle one stays open: were it closed here, a request on its way would be lost.
+
+        Args:
+            patience: seconds; then it returns, whatever is left.
+        """
+        self.closing = True
+        try:
+            async with asyncio.timeout(patience):
+                while self.clients:
+                    self.all_closed.clear()
+                    await self.all_closed.wait()
+        except TimeoutError:
+            pass
+
     async def stop(self, grace: float) -> int:
         """Lets running requests finish, idle connections go at once.
 
@@ -100,7 +126,7 @@ class DataPlane:
         Returns:
             How many requests had to be cut off.
         """
-        self.stopping = True
+        self.closing = self.stopping = True
         for client in list(self.clients):
             client.drain()
         began = monotonic()
@@ -111,8 +137,8 @@ class DataPlane:
                     await self.all_closed.wait()
             except TimeoutError:
                 break
-        cut = len(self.clients)
-        for client in list(self.clients):
+        cut = sum(client.busy for client in self.clients)
+        for client in [*self.clients, *self.refusing]:
             client.abort()
         if cut:
             await asyncio.sleep(0)  # the last answers leave

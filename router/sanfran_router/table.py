@@ -27,6 +27,9 @@ DELETED_KEPT = 10_000
 class Waiter(Protocol):
     """A request that waits for a pod."""
 
+    @property
+    def held(self) -> int: ...
+
     def assign(self, endpoint: Endpoint) -> None: ...
 
     def refuse(self, problem: Problem) -> None: ...
@@ -112,7 +115,8 @@ class Function:
         self._dropped: dict[_Key, bool] = {}  # key → the pod said itself that it is not the one
 
         self.in_flight = 0
-        self.waiting: OrderedDict[Waiter, None] = OrderedDict()
+        self.waiting: OrderedDict[Waiter, int] = OrderedDict()
+        """With the bytes that each holds."""
         self.activating = False
         self.setbacks = 0
         """Endpoints dropped since the last answer."""

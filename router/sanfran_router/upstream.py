@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
+import struct
+import sys
 from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
@@ -23,6 +26,9 @@ MAX_ANSWER_HEAD = 65536
 LINGER = 2.0
 """Seconds for the last bytes of a tunnel to reach a pod."""
 
+_BYTES_ACKED: Final = 120
+"""Where struct tcp_info has `tcpi_bytes_acked`, since Linux 4.1."""
+
 HEAD: Final = 0
 LENGTH: Final = 1
 CHUNKS: Final = 2
@@ -34,6 +40,7 @@ class UpstreamConnection(Timed, asyncio.Protocol):
     """Made by `DataPlane.connect`. While it serves a request, `exchange` is set."""
 
     __slots__ = (
+        "_before",
         "_buffer",
         "_decoder",
         "_keep",
@@ -45,6 +52,7 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         "heard",
         "plane",
         "reused",
+        "sent",
         "transport",
     )
 
@@ -55,6 +63,9 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         self.endpoint = endpoint
         self.transport: asyncio.Transport
         self.reused = False
+        self.sent = 0
+        """Bytes of all requests."""
+        self._before = 0
         self._paused = False
 
         # The request that it serves
@@ -81,7 +92,25 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         if self._phase >= TO_CLOSE and exc is None:
             exchange.finish()
         else:
-            exchange.on_lost(self)
+            exchange.on_lost(self, unseen=self._unseen())
+
+    def _unseen(self) -> bool:
+        """Surely nothing of the request has reached the pod: its kernel acknowledged none of it, as
+        when the pod had closed the connection before. Where the kernel does not tell: False."""
+        if sys.platform != "linux":
+            return False
+        raw = self.transport.get_extra_info("socket")
+        try:
+            info = raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _BYTES_ACKED + 8)
+            acked: int = struct.unpack_from("Q", info, _BYTES_ACKED)[0]
+        except (OSError, struct.error):
+            return False
+        return acked <= self._before + 1  # one for the SYN
+
+    def write(self, data: bytes) -> None:
+        """Sends a part of the request."""
+        self.sent += len(data)
+        self.transport.write(data)
 
     def pause_writing(self) -> None:
         if self.exchange is not None:
@@ -125,6 +154,7 @@ class UpstreamConnection(Timed, asyncio.Protocol):
             self.close()
             return
         self.reused = True
+        self._before = self.sent
         if self._paused:
             self.resume()
         endpoint.idle.append(self)
@@ -153,12 +183,12 @@ class UpstreamConnection(Timed, asyncio.Protocol):
             left = self._left
             if len(data) < left:
                 self._left = left - len(data)
-                exchange.client.transport.write(data)
+                exchange.relay(data)
                 return
             if len(data) > left:  # more than it announced: no more of this connection
                 data = data[:left]
                 self._keep = False
-            exchange.client.transport.write(data)
+            exchange.relay(data)
             self._complete(exchange)
         elif phase == CHUNKS:
             try:
@@ -169,7 +199,7 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         else:
             if phase == TUNNEL:
                 exchange.client.tunnel_used()
-            exchange.client.transport.write(data)
+            exchange.relay(data)
 
     def _on_usual(self, exchange: Exchange, data: bytes, match: re.Match[bytes]) -> bool:
         """Handles a usual answer that came as a whole; False: it is not whole."""
@@ -253,7 +283,7 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         if exchange.request.http10:
             data = b"".join(pieces)
         if data:
-            exchange.client.transport.write(data)
+            exchange.relay(data)
         if decoder.done:
             self._complete(exchange)
 

@@ -18,8 +18,9 @@ from sanfran_router.table import Endpoint, EndpointFacts, Function, RouteFacts, 
 class Waiting:
     """A request in the queue."""
 
-    def __init__(self, rig: Rig) -> None:
+    def __init__(self, rig: Rig, held: int = 0) -> None:
         self.rig = rig
+        self.held = held
         self.endpoint: Endpoint | None = None
         self.problem: Problem | None = None
         self.done = asyncio.Event()
@@ -49,7 +50,7 @@ class Rig:
         self.function: Function = self.table.function("hello")
         self.asked: list[tuple[str, bool]] = []
         self.answers: asyncio.Queue[RouteFacts | Problem] = asyncio.Queue()
-        sizes = {"queue_size": 10, "queue_total": 20, **sizes}
+        sizes = {"queue_size": 10, "queue_total": 20, "queue_bytes": 100, **sizes}
         self.activator = Activator(self.table, self.ask, spawn, timeout=5.0, **sizes)
         self.was_asked = asyncio.Event()
         self._sequence = 0

@@ -75,7 +75,7 @@ async def test_a_pause_that_one_pod_caused_ends_with_it(world: World) -> None:
     async def stale(pod: PodConnection) -> None:
         await pod.reader.readexactly(10)
         (client,) = world.plane.clients
-        client._exchange._upstream.pause_writing()  # the pod's socket is full
+        client._exchange.upstream.pause_writing()  # the pod's socket is full
         pod.reset()
         raise ConnectionResetError
 
@@ -84,10 +84,10 @@ async def test_a_pause_that_one_pod_caused_ends_with_it(world: World) -> None:
     await world.start_controller()
     await world.start_router(function_timeout=3)
     client = await world.client()
-    client.get("/fn/hello", "Content-Length: 20", method="PUT")
-    client.send(b"0123456789")
+    client.get("/fn/hello", "Transfer-Encoding: chunked", method="PUT")
+    client.send(b"a\r\n0123456789\r\n")
     await world.seen(lambda: second.heads)
-    client.send(b"0123456789")
+    client.send(b"0\r\n\r\n")
     assert (await client.answer()).body == b"ok"
 
 
