@@ -141,7 +141,8 @@ async def runtime(folder: Path, activation: str, name: str, code: str) -> AsyncI
         try:
             yield Running(process.pid, await asyncio.wait_for(address, 20))
         finally:
-            process.kill()
+            if process.returncode is None:
+                process.kill()
             await process.wait()
             await ended.wait()
 

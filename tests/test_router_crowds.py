@@ -208,9 +208,9 @@ async def test_a_router_without_file_descriptors_serves_on_and_recovers(tmp_path
         router(Functions({"hello": at, "cold": at}), tmp_path) as routing,
     ):
         async with connections(routing.address, 5) as kept:
-            for one in kept:  # one after the other: they share one connection to the pod
-                await send_all([one], request())
-                assert (await answers([one]))[0].body == b"ok"
+            for client in kept:  # one after the other: they share one connection to the pod
+                await send_all([client], request())
+                assert (await answers([client]))[0].body == b"ok"
             processes = tree(routing.pid)
             limits = {
                 one.pid: resource.prlimit(one.pid, resource.RLIMIT_NOFILE) for one in processes
