@@ -297,7 +297,7 @@ class Exchange:
             self.finish()
             return
         if self.request.http10:
-            answer = answer.replace(b"\r\n", b"\r\n" + KEEP_ALIVE, 1)
+            answer = answer.replace(b"\r\n\r\n", b"\r\n" + KEEP_ALIVE + b"\r\n", 1)
         client.transport.write(answer)
         self.upstream = self.endpoint = None
         self.finished = True

@@ -207,7 +207,7 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         length = before or after
         if length is None or (before and after) or len(data) - match.end() != int(length):
             return False
-        if exchange.request.method == b"HEAD":
+        if exchange.request.method == b"HEAD" or match.end() > MAX_ANSWER_HEAD:
             return False
         if connection is not None:
             start, end = match.span(3)
@@ -225,9 +225,9 @@ class UpstreamConnection(Timed, asyncio.Protocol):
     def _on_head(self, exchange: Exchange, data: bytes) -> None:
         request = exchange.request
         while True:
-            end = data.find(b"\r\n\r\n") + 4
+            end = data.find(b"\r\n\r\n", 0, MAX_ANSWER_HEAD) + 4
             if end < 4:
-                if len(data) > MAX_ANSWER_HEAD:
+                if len(data) >= MAX_ANSWER_HEAD:
                     raise BadAnswer("head too long")
                 self._buffer = data
                 return
