@@ -219,6 +219,19 @@ def test_a_service_that_dies_is_restarted_and_functions_answer_again(
             break
 
 
+def test_a_router_worker_that_dies_is_replaced_and_functions_answer_at_once(
+    running: Engine,
+) -> None:
+    running.http.get("/fn/hello").raise_for_status()
+    router = psutil.Process(running.service_pid("router"))
+    [worker] = router.children()
+    worker.kill()
+    psutil.wait_procs([worker])
+    # A connection that comes now waits for the new worker, which asks for the routes.
+    assert httpx.get(f"{running.url}/fn/hello?name=Vik", timeout=30).text == "Hello Vik"
+    assert running.service_pid("router") == router.pid
+
+
 def test_a_controller_that_comes_back_keeps_warm_functions_warm(running: Engine) -> None:
     running.deploy("warm", "module.exports = (req, res) => res.send(String(process.pid));")
     before = running.http.get("/fn/warm").text
