@@ -126,7 +126,8 @@ async def test_a_kept_connection_that_the_pod_had_closed_costs_no_request(
         kept.close()
         connection.data_received(method + b" /fn/hello HTTP/1.1\r\nHost: a\r\n\r\n")
 
-        fresh, _ = await loop.sock_accept(server)
+        async with asyncio.timeout(5):
+            fresh, _ = await loop.sock_accept(server)
         with fresh:
             assert (await loop.sock_recv(fresh, 10_000)).startswith(method)
             await loop.sock_sendall(fresh, world.ok)
