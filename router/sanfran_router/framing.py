@@ -82,6 +82,11 @@ class ChunkedDecoder:
         self.trailers: list[tuple[bytes, bytes]] = []
 
     @property
+    def pending(self) -> bytes:
+        """The part of a line, last in what was fed, whose rest is yet to come."""
+        return self._line
+
+    @property
     def announced(self) -> int:
         """Bytes that the chunk at work has yet to bring."""
         return self._left if self._state == _DATA else 0

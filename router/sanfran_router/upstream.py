@@ -276,10 +276,15 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         decoder = self._decoder
         assert decoder is not None
         pieces: list[bytes] = []
+        before = decoder.pending
         used = decoder.feed(data, pieces)
         if used < len(data):
             data = data[:used]
             self._keep = False
+        pending = decoder.pending
+        if before or pending:  # a line is passed on when it is known to be one
+            data = before + data
+            data = data[: len(data) - len(pending)]
         if exchange.request.http10:
             data = b"".join(pieces)
         if data:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 World = Any
 PodConnection = Any
@@ -351,46 +348,3 @@ async def test_a_body_that_goes_bad_later_ends_the_pods_request_unfinished(world
     client.send(b"zz\r\n")
     assert (await client.answer()).status == 400
     await pod.left.wait()
-
-
-STREAM = (
-    b"GET /fn/hello/1 HTTP/1.1\r\nHost: a\r\n\r\n"
-    b"\r\nPOST /fn/hello/2 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabcde"
-    b"POST /fn/hello/3 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-    b"2;x\r\nab\r\n1\r\nc\r\n0\r\nT: 1\r\n\r\n"
-    b"HEAD /nowhere HTTP/1.1\r\nHost: a\r\nX-Request-Id: r\r\n\r\n"
-    b"GET /fn/hello/4 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
-)
-
-
-async def through(world: World, pieces: list[bytes]) -> bytes:
-    client = await world.client()
-    for piece in pieces:
-        client.send(piece)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-    return bytes(await client.closed())
-
-
-async def test_packet_boundaries_change_nothing(world: World) -> None:
-    async def handler(pod: PodConnection) -> None:
-        said = pod.head.split(b" ")[1] + await pod.body()
-        pod.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said))
-
-    await world.serving(handler)
-    whole = await through(world, [STREAM])
-    for said in (b"/fn/hello/1", b"/fn/hello/2abcde", b"/fn/hello/3abc", b"/fn/hello/4"):
-        assert said in whole
-    for cut in range(1, len(STREAM)):
-        assert await through(world, [STREAM[:cut], STREAM[cut:]]) == whole
-    assert await through(world, [STREAM[i : i + 1] for i in range(len(STREAM))]) == whole
-    loop = asyncio.get_running_loop()
-
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-    @given(st.lists(st.integers(1, len(STREAM) - 1), max_size=8))
-    def cut_anywhere(cuts: list[int]) -> None:
-        edges = sorted({0, len(STREAM), *cuts})
-        pieces = [STREAM[a:b] for a, b in itertools.pairwise(edges)]
-        assert asyncio.run_coroutine_threadsafe(through(world, pieces), loop).result(10) == whole
-
-    await asyncio.to_thread(cut_anywhere)

@@ -53,8 +53,8 @@ class Message:
         return [value for key, value in self.headers if key.lower() == name]
 
     def meaning(self) -> object:
-        """All but what may differ from one run to the next: framing, ids, `Expect`."""
-        framing = (b"transfer-encoding", b"expect", b"x-request-id")
+        """All but how it was framed, and whether that was announced with `Expect`."""
+        framing = (b"transfer-encoding", b"expect")
         kept = [pair for pair in self.headers if pair[0].lower() not in framing]
         return (self.line, kept, self.body, self.trailers, self.whole)
 
