@@ -41,7 +41,7 @@ async def measure(rounds: int, seconds: float) -> list[tuple[float, float | None
 
 def report(*, quick: bool) -> None:
     """Runs and prints it."""
-    found = asyncio.run(measure(rounds=1 if quick else 11, seconds=0.3 if quick else 1.5))
+    found = asyncio.run(measure(rounds=1 if quick else 11, seconds=0.1 if quick else 1.5))
     print(
         f"CPU per warm request, {CONNECTIONS} keep-alive connections, {len(found)} rounds in turn"
     )

@@ -98,7 +98,7 @@ async def measure(functions: int, rounds: int, seconds: float) -> Found:
 def report(*, quick: bool) -> None:
     """Runs and prints it."""
     functions = 200 if quick else FUNCTIONS
-    found = asyncio.run(measure(functions, 1 if quick else 7, 0.3 if quick else 1.5))
+    found = asyncio.run(measure(functions, 1 if quick else 7, 0.1 if quick else 1.5))
     alone, one, every = (median(costs) for costs in zip(*found.costs, strict=True))
     print(f"A table of {functions} functions: CPU of the router per request")
     print(f"  table of one function: {alone:.1f} µs")

@@ -56,8 +56,8 @@ async def load(way: Way, seconds: float) -> Round:
                 seconds=seconds,
             )
         )
-        held: list[int] = []
-        while sum(held) < CONNECTIONS and min(held, default=0) >= 0 and not running.done():
+        held = [0] * len(processes)
+        while sum(held) < CONNECTIONS and min(held) >= 0 and not running.done():
             await asyncio.sleep(0.05)
             held = [clients(one, split_host_port(way.address)[1]) for one in processes]
     figures = running.result()
@@ -88,7 +88,7 @@ def report(*, quick: bool) -> None:
     if "--workers" not in subprocess.run(asked, capture_output=True, text=True, check=True).stdout:
         print("Workers: this router has no --workers")
         return
-    found = asyncio.run(measure(1 if quick else 5, 0.5 if quick else 2))
+    found = asyncio.run(measure(1 if quick else 5, 0.1 if quick else 2))
     print(f"Router with several workers, {CONNECTIONS} connections")
     for count, rounds in found.items():
         rate = median(one.per_second for one in rounds)

@@ -44,7 +44,7 @@ async def measure(rounds: int, seconds: float) -> dict[str, list[dict[str, float
 
 def report(*, quick: bool) -> None:
     """Runs and prints it."""
-    found = asyncio.run(measure(rounds=1 if quick else 5, seconds=0.3 if quick else 2))
+    found = asyncio.run(measure(rounds=1 if quick else 5, seconds=0.1 if quick else 2))
 
     def middle(way: str, figure: str) -> float:
         return median(one[figure] for one in found[way])
