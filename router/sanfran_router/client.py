@@ -24,6 +24,7 @@ from sanfran_router.framing import (
     check_lines,
     head_end,
 )
+from sanfran_router.intake import AHEAD, HELD, PUSHED_BACK, UNREAD, Intake
 from sanfran_router.landing import LANDING, Landing
 from sanfran_router.request import (
     CHUNKED,
@@ -44,9 +45,6 @@ REFUSALS = 256
 LINGER = 2.0
 """Seconds that a closing connection still reads, so that a client in the middle of its body gets
 to see the answer instead of a reset (RFC 9112, section 9.6)."""
-_HELD, _PUSHED_BACK, _AHEAD, _UNREAD = 1, 2, 4, 8
-"""Why reading is paused: the pod has not taken the request; the pod reads slowly; the next requests
-wait for this one; the client does not read its answers."""
 _EMPTY_LINES = re.compile(rb"(?:\r\n)++")
 """Ignored before a request (RFC 9112, section 2.2)."""
 _RESET = struct.pack("ii", 1, 0)
@@ -60,10 +58,9 @@ class ClientConnection(Timed, asyncio.Protocol):
         "_buffer",
         "_closing",
         "_exchange",
-        "_fd",
         "_head_begun",
+        "_intake",
         "_parser",
-        "_paused",
         "_processing",
         "_tunnel",
         "peer",
@@ -81,8 +78,7 @@ class ClientConnection(Timed, asyncio.Protocol):
         self._parser: HeadParser
         self._closing = False
         self.write_paused = False
-        self._paused = 0
-        self._fd = -1
+        self._intake: Intake
 
         # The request
         self._exchange: Exchange | None = None
@@ -97,6 +93,7 @@ class ClientConnection(Timed, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         plane = self.plane
         self.transport = cast("asyncio.Transport", transport)
+        self._intake = Intake(self, self.transport, plane.hangups)
         if plane.stopping or len(plane.clients) >= plane.config.max_connections:
             self._turn_away()
             return
@@ -120,8 +117,7 @@ class ClientConnection(Timed, asyncio.Protocol):
         self._closing = True
         plane = self.plane
         plane.wheel.forget(self)
-        if self._paused:
-            plane.hangups.remove(self._fd)
+        self._intake.unwatch()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.on_client_gone()
@@ -159,7 +155,7 @@ class ClientConnection(Timed, asyncio.Protocol):
         else:
             self._buffer += data
             if len(self._buffer) > PIPELINE_BYTES:
-                self._pause(_AHEAD, True)
+                self._intake.pause(AHEAD)
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -170,8 +166,8 @@ class ClientConnection(Timed, asyncio.Protocol):
         self.write_paused = False
         if self._exchange is not None:
             self._exchange.resume_pod()
-        elif self._paused & _UNREAD:
-            self._pause(_UNREAD, False)
+        elif self._intake.reasons & UNREAD:
+            self._intake.resume(UNREAD)
             self._process(b"")
 
     def on_deadline(self) -> None:
@@ -192,11 +188,11 @@ class ClientConnection(Timed, asyncio.Protocol):
 
     def hold_body(self, hold: bool) -> None:
         """Nothing more of the body is wanted before the pod has taken the request."""
-        self._pause(_HELD, hold)
+        self._intake.pause(HELD) if hold else self._intake.resume(HELD)
 
     def pause_upload(self, pause: bool) -> None:
         """The pod reads too slowly, or has caught up."""
-        self._pause(_PUSHED_BACK, pause)
+        self._intake.pause(PUSHED_BACK) if pause else self._intake.resume(PUSHED_BACK)
 
     def tunnel(self) -> None:
         """From here on, bytes."""
@@ -205,7 +201,7 @@ class ClientConnection(Timed, asyncio.Protocol):
         ahead, self._buffer = self._buffer, b""
         if ahead and self._exchange is not None:
             self._exchange.tunnel(ahead)
-        self._pause(_AHEAD, False)
+        self._intake.resume(AHEAD)
 
     def tunnel_used(self) -> None:
         """A byte has come from either side."""
@@ -215,8 +211,8 @@ class ClientConnection(Timed, asyncio.Protocol):
         """Ready for the next request, which may be in the buffer already."""
         self._exchange = None
         self._head_begun = False
-        if self._paused:
-            self._pause(_HELD | _PUSHED_BACK | _AHEAD, False)
+        if self._intake.reasons:
+            self._intake.resume(HELD | PUSHED_BACK | AHEAD)
         self.deadline = deadline = now + self.plane.config.idle_timeout
         if deadline < self.looked_at:
             self.plane.wheel.set(self, deadline)
@@ -289,7 +285,7 @@ class ClientConnection(Timed, asyncio.Protocol):
         try:
             while self._buffer and self._exchange is None and not self._closing:
                 if self.write_paused:
-                    self._pause(_UNREAD, True)
+                    self._intake.pause(UNREAD)
                     return
                 if not self._read_head(searched):
                     return
@@ -413,20 +409,7 @@ class ClientConnection(Timed, asyncio.Protocol):
         wait = LINGER if linger and reads else self.plane.config.idle_timeout
         self.plane.wheel.set(self, monotonic() + wait)
         if linger and not self.transport.is_closing():
-            self._pause(self._paused, False)
+            self._intake.resume(self._intake.reasons)
             self.transport.write_eof()
         else:
             self.transport.close()
-
-    def _pause(self, reason: int, on: bool) -> None:
-        before = self._paused
-        self._paused = after = before | reason if on else before & ~reason
-        if bool(before) == bool(after) or self.transport.is_closing():
-            return
-        if after:
-            self.transport.pause_reading()
-            self._fd = self.transport.get_extra_info("socket").fileno()
-            self.plane.hangups.add(self._fd, self)
-        else:
-            self.plane.hangups.remove(self._fd)
-            self.transport.resume_reading()

@@ -81,7 +81,7 @@ async def serving(world: World, *first: bytes) -> Pod:
 
 def paused(world: World) -> bool:
     (client,) = world.plane.clients
-    return bool(client._paused)
+    return bool(client._intake.reasons)
 
 
 async def all_received(world: World, client: Client) -> None:
