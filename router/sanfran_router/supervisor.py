@@ -7,7 +7,7 @@ import signal
 import socket
 from collections.abc import Sequence
 
-from prometheus_client import REGISTRY
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from sanfran_common.config import join_host_port
 from sanfran_common.lifecycle import Lifecycle, OwnedTasks, run_service
 from sanfran_common.telemetry.admin import AdminServer
@@ -16,7 +16,7 @@ from sanfran_common.telemetry.logs import get_logger
 from sanfran_router.config import RouterConfig
 from sanfran_router.files import shortage
 from sanfran_router.fleet import Fleet
-from sanfran_router.metrics import RouterCollector, Scrape
+from sanfran_router.metrics import rendered
 from sanfran_router.spawn import Spawned
 
 log = get_logger("supervisor")
@@ -65,28 +65,26 @@ class RouterAdmin(AdminServer):
         super().__init__(address, life)
         self._fleet = fleet
         self._loop = asyncio.get_running_loop()
-        self._collector = RouterCollector(self._scrape)
 
     async def __aenter__(self) -> RouterAdmin:
         try:
             await super().__aenter__()
         except OSError as error:
             raise CannotServeAdmin(f"--admin {self.address}: {error.strerror}") from error
-        REGISTRY.register(self._collector)
         return self
 
     def answer(self, path: str, accept: str) -> tuple[int, str, bytes]:
         """Status, content type and body for a path."""
+        if path == "/metrics":
+            asked = asyncio.run_coroutine_threadsafe(self._fleet.scrape(), self._loop)
+            ours = rendered(asked.result(SCRAPE_SECONDS))
+            return 200, CONTENT_TYPE_LATEST, ours + generate_latest(REGISTRY)
         if path == "/readyz":
             serving = self._fleet.serving
             return (200, "text/plain", b"ok\n") if serving else (503, "text/plain", b"not ready\n")
         if path == "/healthz" and (ailment := self._fleet.ailment):
             return 503, "text/plain", f"{ailment}\n".encode()
         return super().answer(path, accept)
-
-    def _scrape(self) -> Scrape:
-        asked = asyncio.run_coroutine_threadsafe(self._fleet.scrape(), self._loop)
-        return asked.result(SCRAPE_SECONDS)
 
 
 class CannotServeAdmin(Exception):

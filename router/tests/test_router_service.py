@@ -125,11 +125,11 @@ async def test_metrics_tell_what_happened_per_function(world: World) -> None:
         raw = await it.request(b"GET /metrics HTTP/1.0\r\n\r\n", it.told["X_SANFRAN_ADMIN"])
     text = raw.decode()
     for line in (
-        'sanfran_router_requests_total{function="hello",status="2xx"} 3.0',
-        'sanfran_router_requests_total{function="",status="4xx"} 1.0',
-        'sanfran_router_request_seconds_bucket{function="hello",le="+Inf"} 3.0',
-        'sanfran_router_in_flight{function="hello"} 0.0',
-        "sanfran_router_functions 1.0",
+        'sanfran_router_requests_total{function="hello",status="2xx"} 3',
+        'sanfran_router_requests_total{function="",status="4xx"} 1',
+        'sanfran_router_request_seconds_bucket{function="hello",le="+Inf"} 3',
+        'sanfran_router_in_flight{function="hello"} 0',
+        "sanfran_router_functions 1",
     ):
         assert line in text
 
