@@ -4,7 +4,8 @@
 /** Sets both on the request. `req.secret` is the secret of signed cookies, or an array of such. */
 function parseCookies(req) {
   const { unsign } = require('cookie-signature');
-  const cookies = require('cookie').parse(req.headers.cookie ?? '');
+  const { cookie } = req.headers;
+  const cookies = cookie ? require('cookie').parse(cookie) : Object.create(null);
   const signed = Object.create(null);
   const secrets = [req.secret ?? []].flat();
   for (const [name, value] of Object.entries(cookies)) {

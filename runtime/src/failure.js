@@ -25,14 +25,14 @@ function fail(req, res, status, message, headers = {}) {
   }
   for (const name of res.getHeaderNames()) res.removeHeader(name);
   const code = CODES[status] ?? (status < 500 ? 'bad_request' : 'handler_failed');
-  const body = JSON.stringify({
-    error: { code, message, request_id: req.headers['x-request-id'] ?? '' },
-  });
+  const id = req.headers['x-request-id'] ?? '';
+  const body = JSON.stringify({ error: { code, message, request_id: id } });
   res.statusCode = status;
   res.statusMessage = undefined;
   for (const [name, value] of Object.entries(headers)) res.setHeader(name, value);
   res.setHeader('Content-Type', 'application/json; charset=utf-8');
   res.setHeader('Content-Length', Buffer.byteLength(body));
+  if (id) res.setHeader('X-Request-Id', id);
   res.end(body);
 }
 
@@ -53,10 +53,10 @@ function ownAnswer(error) {
     if (!Number.isInteger(status) || status < 400 || status > 599) throw error;
     // Written for the client, as http-errors marks it; others may hold what another server answered.
     const { expose = false, headers = {} } = error;
-    if (status >= 500 || expose !== true) return { status, message: status < 500 ? STATUS_CODES[status] : FAILED };
+    if (status >= 500 || expose !== true) return { status, message: status < 500 ? (STATUS_CODES[status] ?? FAILED) : FAILED };
     for (const [name, value] of Object.entries(headers)) validateHeaderValue(name, value);
     // With a code it tells of our insides, such as paths.
-    return { status, message: error.code === undefined ? String(error.message) : STATUS_CODES[status], headers };
+    return { status, message: error.code === undefined ? String(error.message) : (STATUS_CODES[status] ?? FAILED), headers };
   } catch {
     return { status: 500, message: FAILED };
   }

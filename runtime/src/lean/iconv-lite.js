@@ -2,9 +2,16 @@
 // Stands in for `iconv-lite` in the bundle, with the decoders that Node has already: the package's
 // tables are half a megabyte of source in every process. What the body parsers call, no more.
 
+// On the web these names mean windows-1252.
+const LATIN1 = /^(iso-?8859-?1|latin-?1)$/i;
+
+function decoderOf(encoding) {
+  return LATIN1.test(encoding) ? { decode: (bytes) => bytes?.toString('latin1') ?? '' } : new TextDecoder(encoding);
+}
+
 function encodingExists(encoding) {
   try {
-    new TextDecoder(encoding);
+    decoderOf(encoding);
     return true;
   } catch {
     return false;
@@ -13,7 +20,7 @@ function encodingExists(encoding) {
 
 function getDecoder(encoding) {
   if (!encodingExists(encoding)) throw new Error(`Encoding not recognized: '${encoding}'`);
-  const decoder = new TextDecoder(encoding);
+  const decoder = decoderOf(encoding);
   return {
     write: (bytes) => decoder.decode(bytes, { stream: true }),
     end: () => decoder.decode(),
@@ -21,7 +28,7 @@ function getDecoder(encoding) {
 }
 
 module.exports = {
-  decode: (bytes, encoding) => new TextDecoder(encoding).decode(bytes),
+  decode: (bytes, encoding) => decoderOf(encoding).decode(bytes),
   encodingExists,
   getDecoder,
 };
