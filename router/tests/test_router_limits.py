@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
+
+from grpclib import GRPCError, Status
 
 World = Any
 PodConnection = Any
@@ -65,3 +68,117 @@ async def test_a_slow_head_is_408_and_an_idle_connection_closes(world: World) ->
     assert await slow.closed() == b""
     assert await idle.closed() == b""
     assert await silent.closed() == b""
+
+
+async def test_a_pod_whose_host_does_not_answer_is_left_for_another(
+    world: World, full_backlog: str
+) -> None:
+    lost, alive = await world.pod(), await world.pod(activation="act-2")
+    lost.address = full_backlog
+    world.controller.route(lost, alive)
+    await world.start_controller()
+    await world.start_router(connect_timeout=0.2)
+    for _ in range(2):
+        client = await world.client()
+        client.post(b"any method: nothing was sent")
+        assert (await client.answer()).body == b"ok"
+    assert world.plane.table.functions["hello"].traffic.retries == {"connect": 1}
+
+
+async def test_without_another_pod_it_is_503(world: World, full_backlog: str) -> None:
+    async def activate(name: str) -> Any:
+        raise GRPCError(Status.RESOURCE_EXHAUSTED, "no more pods")
+
+    lost = await world.pod()
+    lost.address = full_backlog
+    world.controller.route(lost)
+    world.controller.on_activate = activate
+    await world.start_controller()
+    await world.start_router(connect_timeout=0.2)
+    client = await world.client()
+    client.get()
+    answer = await client.answer()
+    assert (answer.status, answer.code) == (503, "no_capacity")
+    assert answer.header("retry-after") is not None
+
+
+async def test_a_request_waits_for_a_place_only_so_long(world: World) -> None:
+    held = await saturated(world, queue_timeout=0.3)
+    client = await world.client()
+    client.post(b"waits")
+    answer = await client.answer()
+    assert (answer.status, answer.code) == (503, "no_capacity")
+    assert answer.header("retry-after") is not None
+    assert world.plane.activator.waiting == 0
+    held.set()
+
+
+async def test_a_functions_full_queue_is_no_other_functions_trouble(world: World) -> None:
+    held = await saturated(world, queue_size=2)
+    other = await world.pod(activation="act-2")
+    world.controller.publish(other, name="other")
+    waiting = [await world.client(), await world.client()]
+    for client in waiting:
+        client.get()
+    await world.seen(lambda: world.plane.activator.waiting == 2)
+    late = await world.client()
+    late.get()
+    assert (await late.answer()).code == "no_capacity"
+    for _ in range(3):
+        late.get("/fn/other")
+        assert (await late.answer()).body == b"ok"
+    held.set()
+    for client in waiting:
+        assert (await client.answer()).body == b"ok"
+
+
+async def test_an_idle_connection_to_a_pod_is_kept_only_so_long(world: World) -> None:
+    pod = await world.serving(pod_idle_timeout=0.2)
+    client = await world.client()
+    client.get()
+    assert (await client.answer()).body == b"ok"
+    await pod.left.wait()
+    client.get()
+    assert (await client.answer()).body == b"ok"
+    assert len(pod.connections) == 2
+
+
+async def test_a_long_body_that_is_not_sent_to_its_end_is_504(world: World) -> None:
+    async def handler(pod: PodConnection) -> None:
+        pod.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await pod.reader.read()
+
+    pod = await world.pod(handler)
+    world.controller.route(pod, timeout_ms=300)
+    await world.start_controller()
+    await world.start_router()
+    client = await world.client()
+    client.get("/fn/hello", "Content-Length: 1000000", method="POST")
+    client.send(b"x" * 200_000)
+    answer = await client.answer()
+    assert (answer.status, answer.code) == (504, "timeout")
+    await pod.left.wait()
+    await world.seen(lambda: world.plane.table.functions["hello"].in_flight == 0)
+
+
+async def saturated(world: World, **settings: object) -> asyncio.Event:
+    """/fn/hello has one pod, at work for one request until the event is set, and gets no more."""
+    held = asyncio.Event()
+
+    async def handler(pod: PodConnection) -> None:
+        await pod.body()
+        await held.wait()
+        pod.send(world.ok)
+
+    async def activate(name: str) -> Any:
+        raise GRPCError(Status.RESOURCE_EXHAUSTED, "no more pods")
+
+    pod = await world.pod(handler)
+    world.controller.route(pod, concurrency=1)
+    world.controller.on_activate = activate
+    await world.start_controller()
+    await world.start_router(**settings)
+    first = await world.client()
+    first.get()
+    await world.seen(lambda: pod.heads)
+    return held
