@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from sanfran_router import client as client_module
-from sanfran_router.metrics import RouterCollector
+from sanfran_router.metrics import Scrape, rendered
 from sanfran_router.request import HeadParser
 from sanfran_router.response import parse_response
+from sanfran_router.tally import Gauges, Totals, told
 
 World = Any
 PodConnection = Any
@@ -32,8 +33,11 @@ async def test_a_status_beyond_the_classes_is_passed_on_and_counted_as_5xx(
         answer = await client.answer()
         assert answer.head.startswith(b"HTTP/1.1 " + status)
         assert answer.body == b"ok"
-    requests = next(iter(RouterCollector(world.plane).collect()))
-    assert [one.value for one in requests.samples if one.labels["status"] == "5xx"] == [2]
+    totals = Totals()
+    async for rows in told(world.plane):
+        totals.add(rows, Gauges())
+    metrics = rendered(Scrape(totals, Gauges(), 1))
+    assert b'{function="hello",status="5xx"} 2\n' in metrics
 
 
 def seconds(work: Any) -> float:
