@@ -4,6 +4,7 @@ import argparse
 
 from bench import (
     cold,
+    load_function,
     pods,
     router_cpu,
     router_idle,
@@ -24,6 +25,7 @@ BENCHMARKS = {
     "router-streams": router_streams.report,
     "cold": cold.report,
     "pods": pods.report,
+    "load": load_function.report,
 }
 GROUPS = {"router": [name for name in BENCHMARKS if name == "warm" or name.startswith("router-")]}
 
