@@ -190,10 +190,13 @@ class Client:
         params = {"follow": "true" if follow else "false", "tail": str(tail)}
         path = f"functions/{quote(name, safe='')}/logs"
         quiet = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS, read=None)
-        lines = {"accept": "application/x-ndjson"}
-        async with self._answer("GET", path, params=params, headers=lines, timeout=quiet) as answer:
-            async for line in answer.aiter_lines():
-                if line:
+        form = {"accept": "application/x-ndjson"}
+        async with self._answer("GET", path, params=params, headers=form, timeout=quiet) as answer:
+            # Not aiter_lines: that ends a line at U+2028 and the like, which may stand in a text.
+            waiting = b""
+            async for piece in answer.aiter_bytes():
+                *lines, waiting = (waiting + piece).split(b"\n")
+                for line in lines:
                     yield cast("LogLine", json.loads(line))
 
     async def _json(self, method: str, path: str, **arguments: Any) -> Any:

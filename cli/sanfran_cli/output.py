@@ -86,15 +86,18 @@ def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         click.echo("  ".join(cells).rstrip())
 
 
+_CONTROLS = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if code != ord("\t")}
+"""What a terminal would obey instead of show; a function's output may be anything."""
+
+
 def print_log_line(line: LogLine) -> None:
     """Time, level, pod, version, request and text; coloured on a terminal."""
     level = str(line.get("level", "info"))
     pod = f"{line.get('pod', '')} v{line.get('version', '?')}"
     request = line.get("request_id") or "-"
     head = f"{local_time(line.get('time', ''))}  {level:<7}  {pod}  {request}  "
-    click.echo(
-        click.style(head, dim=True) + click.style(str(line["text"]), fg=_LEVEL_COLOURS.get(level))
-    )
+    text = str(line["text"]).translate(_CONTROLS)
+    click.echo(click.style(head, dim=True) + click.style(text, fg=_LEVEL_COLOURS.get(level)))
 
 
 def local_time(stamp: str) -> str:

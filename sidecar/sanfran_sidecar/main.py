@@ -56,8 +56,9 @@ async def serve(config: SidecarConfig, life: Lifecycle) -> None:
             if stop.done():
                 await pod.quiesce(config.stop_grace)
                 pod.end("the sidecar stops")
-            await server.drain(LAST_ANSWERS)
             await living
+            await pod.readers.wait_nobody(LAST_ANSWERS)
+            await server.drain(LAST_ANSWERS)
             if not stop.done():
                 raise PodGone(_reason(pod))
 

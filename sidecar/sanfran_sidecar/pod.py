@@ -39,7 +39,7 @@ from sanfran_sidecar.runtime import (
 )
 from sanfran_sidecar.state import Event, Phase, advance
 from sanfran_sidecar.vigil import watch_loop, watch_memory
-from sanfran_sidecar.waiting import Changes, fail, to_the_end
+from sanfran_sidecar.waiting import Changes, Present, fail, to_the_end
 
 T = TypeVar("T")
 log = get_logger("pod")
@@ -90,6 +90,7 @@ class Pod:
         self._on_phase = on_phase
         self._tasks = OwnedTasks(f"pod {name}")
         self._changes = Changes()
+        self.readers = Present()
         self._gone = asyncio.Event()
         self._reason = ""
         self._crashed = False

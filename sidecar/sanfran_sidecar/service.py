@@ -51,15 +51,18 @@ class Sidecar(pb.SidecarBase):
 
     async def watch_state(self, message: pb.GetStateRequest) -> AsyncIterator[pb.PodState]:
         """See sidecar.proto. A slow reader gets the newest state, not each one between."""
-        async with aclosing(self._pod.watch()) as states:
-            async for state in states:
-                yield state
+        with self._pod.readers:
+            async with aclosing(self._pod.watch()) as states:
+                async for state in states:
+                    yield state
 
     async def stream_logs(self, message: pb.PodLogsRequest) -> AsyncIterator[pb.LogLine]:
         """Lines of the present or last activation; with `follow` until it is over."""
-        async with aclosing(self._pod.logs(follow=message.follow, tail=message.tail)) as lines:
-            async for line in lines:
-                yield line
+        with self._pod.readers:
+            lines = self._pod.logs(follow=message.follow, tail=message.tail)
+            async with aclosing(lines) as found:
+                async for line in found:
+                    yield line
 
 
 def _checked(message: pb.ActivatePodRequest) -> pb.FunctionVersion:

@@ -40,6 +40,34 @@ class Changes:
         await asyncio.shield(self._next)
 
 
+class Present:
+    """Counts those who are inside its `with`, and waits until nobody is."""
+
+    __slots__ = ("_count", "_nobody")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._nobody = asyncio.Event()
+        self._nobody.set()
+
+    def __enter__(self) -> None:
+        self._count += 1
+        self._nobody.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._count -= 1
+        if not self._count:
+            self._nobody.set()
+
+    async def wait_nobody(self, patience: float) -> None:
+        """Returns when nobody is there, or after `patience` seconds."""
+        try:
+            async with asyncio.timeout(patience):
+                await self._nobody.wait()
+        except TimeoutError:
+            pass
+
+
 async def to_the_end(work: Coroutine[object, object, T]) -> T:
     """Runs bounded work that must not stop halfway, such as killing a process and wiping its files.
 

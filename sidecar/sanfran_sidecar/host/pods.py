@@ -156,6 +156,7 @@ class HostedPods:
                 hosted.served.set_result(None)
                 self._tell(lambda watcher: watcher.put(hosted.message()))
                 await pod.run()
+                await pod.readers.wait_nobody(LAST_ANSWERS)
                 await server.drain(LAST_ANSWERS)
         except OSError as error:
             log.error("pod not served", pod=hosted.name, error=str(error))
