@@ -63,7 +63,8 @@ function plainApp() {
 function answer(req, res, status, code, message, headers = {}) {
   for (const name of res.getHeaderNames()) res.removeHeader(name);
   const body = JSON.stringify({ error: { code, message, request_id: req.headers['x-request-id'] } });
-  res.writeHead(status, { ...headers, 'Content-Type': 'application/json; charset=utf-8', 'Content-Length': Buffer.byteLength(body) });
+  const requestId = { 'X-Request-Id': req.headers['x-request-id'] };
+  res.writeHead(status, { ...headers, 'Content-Type': 'application/json; charset=utf-8', 'Content-Length': Buffer.byteLength(body), ...requestId });
   res.end(body);
 }
 
