@@ -10,6 +10,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from grpclib import GRPCError, Status
+from sanfran_proto.sanfran import v1 as pb
 
 from tests.parts import router
 from tests.peers import (
@@ -202,10 +204,22 @@ async def served_again(address: str) -> None:
             await asyncio.sleep(0.05)
 
 
-async def test_a_router_without_file_descriptors_serves_on_and_recovers(tmp_path: Path) -> None:
+class Away(Functions):
+    """It has told where functions run, and answers no question."""
+
+    async def activate(self, message: pb.ActivateFunctionRequest) -> pb.Route:
+        raise GRPCError(Status.UNAVAILABLE, "away")
+
+
+@pytest.mark.parametrize("controller", [Functions, Away])
+async def test_a_router_without_file_descriptors_serves_on_and_recovers(
+    tmp_path: Path, controller: type[Functions]
+) -> None:
     async with (
         pod(answer_ok) as at,
-        router(Functions({"hello": at, "cold": at}), tmp_path) as routing,
+        router(
+            controller({"hello": at, "other": at}), tmp_path, *("--queue-timeout", "1")
+        ) as routing,
     ):
         async with connections(routing.address, 5) as kept:
             for client in kept:  # one after the other: they share one connection to the pod
@@ -219,15 +233,17 @@ async def test_a_router_without_file_descriptors_serves_on_and_recovers(tmp_path
                 room = one.num_fds() + 20
                 resource.prlimit(one.pid, resource.RLIMIT_NOFILE, (room, limits[one.pid][1]))
             async with connections(routing.address, 100):
-                await send_all(kept, request())
-                assert {one.body for one in await answers(kept)} == {b"ok"}
                 before = cpu_seconds(routing.pid)
                 await asyncio.sleep(1)
                 assert cpu_seconds(routing.pid) - before < 0.5, "it does not turn in a circle"
                 await send_all(kept, request())
-                assert {one.status for one in await answers(kept)} == {200}
+                # The pod is well: one connection to it is there, more cannot be had.
+                assert {one.status for one in await answers(kept)} <= {200, 503}
+                for client in kept:
+                    await send_all([client], request())
+                    assert (await answers([client]))[0].body == b"ok"
             for one in processes:
                 resource.prlimit(one.pid, resource.RLIMIT_NOFILE, limits[one.pid])
             await served_again(routing.address)
-            await send_all(kept, request())
+            await send_all(kept, request("/fn/other"))
             assert {one.body for one in await answers(kept)} == {b"ok"}

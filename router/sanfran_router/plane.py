@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from sanfran_common.config import split_host_port
 
+from sanfran_router import errors
 from sanfran_router.activation import Activator
 from sanfran_router.config import RouterConfig
 from sanfran_router.hangup import HangupWatch
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
 
 AccessLog = Callable[["Exchange"], None]
 Spawn = Callable[[Coroutine[Any, Any, None], str], object]
+
+OUT_OF_SOCKETS = frozenset(
+    {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL}
+)
+"""Failures to connect that say nothing about the pod: dropped for them, it would be lost for as long
+as no controller is there to tell of it again."""
 
 
 class DataPlane:
@@ -90,8 +98,11 @@ class DataPlane:
                 _, connection = await loop.create_connection(
                     lambda: UpstreamConnection(self, endpoint), host, port
                 )
-        except (OSError, ValueError):  # TimeoutError is an OSError
-            exchange.on_connect_failed(endpoint)
+        except (OSError, ValueError) as error:  # TimeoutError is an OSError
+            if not isinstance(error, OSError) or error.errno not in OUT_OF_SOCKETS:
+                exchange.on_connect_failed(endpoint)
+            elif exchange.wants(endpoint):
+                exchange.fail(errors.NO_CAPACITY)
             return
         if connection.transport.is_closing():
             exchange.on_connect_failed(endpoint)  # accepted, and closed before anything was sent
