@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from grpclib import GRPCError, Status
+from sanfran_router import control
 
 World = Any
 PodConnection = Any
@@ -56,8 +57,10 @@ async def test_a_cold_function_is_activated_once_for_all_who_call_it(world: Worl
     ],
 )
 async def test_a_refused_activation_answers_as_the_table_says(
-    world: World, status: Status, answered: int, word: str
+    world: World, status: Status, answered: int, word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(control, "ABSENCE_PATIENCE", 0.1)
+
     async def activate(name: str) -> Any:
         raise GRPCError(status, "no")
 
