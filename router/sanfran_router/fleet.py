@@ -146,7 +146,7 @@ class Fleet(TaskOwner):
         """Asks all workers for what they have counted; one that does not answer is left out."""
         async with self._scraping:
             self._scrapes += 1
-            asked = list(self._workers)
+            asked = [worker for worker in self._workers if worker.heard]
             answers = await asyncio.gather(*(one.scrape(self._scrapes) for one in asked))
         now = Gauges()
         for answer in answers:

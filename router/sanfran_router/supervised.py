@@ -3,7 +3,8 @@
 Messages are lines of JSON. From the supervisor: `accept` (a replacement may take connections),
 `scrape`, `retire` (serve your connections to their end, then go), `stop`. From a worker: `alive` every
 second, `ready` (a controller has told its routes), `counts` with rows, and `scraped` when all were told.
-The socket's end means that the supervisor is no more.
+The socket's end means that the supervisor is no more. A worker's code may be newer than the
+supervisor's, after an upgrade: what there is here may be added to, but not changed.
 """
 
 from __future__ import annotations

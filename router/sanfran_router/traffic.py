@@ -87,12 +87,12 @@ class Traffic:
             or any(self.by_class)
         )
 
-    def take(self) -> list[Any]:
+    def take(self) -> dict[str, Any]:
         """What was counted, as JSON has it and `add` wants it; counting begins anew.
 
         What load reports need stays: `peak`, and what `requests` is ahead of `reported`.
         """
-        taken: list[Any] = [getattr(self, name) for name in _TAKEN]
+        taken = {name: value for name in _TAKEN if (value := getattr(self, name))}
         self.reported -= self.requests
         self.requests = self.received = self.sent = 0
         self.activations = self.activation_failures = 0
@@ -103,12 +103,13 @@ class Traffic:
         self.retries = {}
         return taken
 
-    def add(self, taken: list[Any]) -> None:
-        """Adds what `take` of another one returned."""
-        for name, value in zip(_TAKEN, taken, strict=True):
-            mine = getattr(self, name)
+    def add(self, taken: dict[str, Any]) -> None:
+        """Adds what `take` of another one returned; of a newer version, what this one knows."""
+        for name in _TAKEN & taken.keys():
+            mine, value = getattr(self, name), taken[name]
             if isinstance(mine, list):
-                setattr(self, name, [a + b for a, b in zip(mine, value, strict=True)])
+                if len(mine) == len(value):
+                    setattr(self, name, [a + b for a, b in zip(mine, value, strict=True)])
             elif isinstance(mine, dict):
                 for cause, count in value.items():
                     mine[cause] = mine.get(cause, 0) + count
@@ -116,4 +117,4 @@ class Traffic:
                 setattr(self, name, mine + value)
 
 
-_TAKEN = tuple(name for name in Traffic.__slots__ if name not in ("peak", "reported"))
+_TAKEN = frozenset(Traffic.__slots__) - {"peak", "reported"}

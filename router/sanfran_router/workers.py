@@ -10,8 +10,13 @@ import json
 import signal
 from typing import Any
 
+from sanfran_common.lifecycle import describe
+from sanfran_common.telemetry.logs import get_logger
+
 from sanfran_router.spawn import Spawned
 from sanfran_router.tally import Gauges, Totals
+
+log = get_logger("supervisor")
 
 SCRAPE_PATIENCE = 1.0
 """Seconds between two messages of a worker that answers a scrape; then it is left out."""
@@ -73,6 +78,10 @@ class Worker:
                     self._take(json.loads(line), totals)
         except ConnectionError:
             pass  # killed with orders unread
+        except (ValueError, LookupError, TypeError) as error:
+            # Its code may be newer than ours; what it cannot be asked must not end the others.
+            log.error("worker not understood; killed", worker=self.number, error=describe(error))
+            self.kill()
 
     def _take(self, message: dict[str, Any], totals: Totals) -> None:
         self.heard = True

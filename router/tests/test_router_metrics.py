@@ -41,6 +41,12 @@ def test_counts_that_were_taken_are_added_once_and_load_reports_miss_none() -> N
     assert total.retries == {"stale": 1, "died": 1}
 
 
+def test_counts_of_a_worker_with_newer_code_add_up_as_far_as_they_are_known() -> None:
+    total = counted(1)
+    total.add({**counted(2).take(), "latency_buckets": [1, 2], "unheard_of": 7})
+    assert (total.requests, total.by_class[2], total.latency_buckets[3]) == (3, 3, 1)
+
+
 async def test_requests_are_served_between_the_slices_of_10_000_functions(world: World) -> None:
     await world.serving()
     for number in range(FUNCTIONS):
