@@ -80,7 +80,8 @@ class Activation {
 
   // Loads the module and lets requests in that carry the activation id.
   async #open({ activation_id, name, root, entry }) {
-    const handlers = await Handlers.of(name, await loadModule(root, entry));
+    const { exported } = await loadModule(root, entry);
+    const handlers = await Handlers.of(name, exported);
     this.handlers = handlers;
     this.baseUrl = `/fn/${name}`;
     this.#id = activation_id;

@@ -51,6 +51,9 @@ class Handlers {
     } else if (isGroup(exported)) {
       await this.#collectNamed(exported, readsBody);
       // An ES module's default export may be the object of handlers.
+      if (typeof exported.default?.fetch === 'function' && !this.#named.has('default')) {
+        throw new TypeError(`the default export has fetch(), for web-standard requests, which is not called here; ${ACCEPTED}`);
+      }
       if (isGroup(exported.default) && !this.#named.has('default')) await this.#collectNamed(exported.default, readsBody);
     }
     if (this.#named.size > 0) {

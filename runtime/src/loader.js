@@ -9,27 +9,27 @@ const { asExports, interceptRegistrations } = require('./google.js');
 /**
  * @param {string} root absolute path of the unpacked bundle
  * @param {string} entry the module's path, relative to root
- * @returns {Promise<unknown>} module.exports, or the namespace of an ES module; or handlers that the
- *   module registered
+ * @returns {Promise<{exported: unknown}>} module.exports, or the namespace of an ES module; or handlers
+ *   that the module registered. Wrapped, since a promise may be what it exports.
  */
 async function loadModule(root, entry) {
   const file = path.join(root, entry);
   process.argv[1] = file;
   const require = createRequire(file);
   const registered = interceptRegistrations(root, require);
-  const exported = await evaluate(file, require);
-  return registered.size > 0 ? asExports(registered, exported) : exported;
+  const { exported } = await evaluate(file, require);
+  return { exported: registered.size > 0 ? asExports(registered, exported) : exported };
 }
 
 async function evaluate(file, require) {
   try {
-    return require(file);
+    return { exported: require(file) };
   } catch (error) {
     // require() takes ES modules too, and faster than import(), but not with top-level await. It
     // finds that out before it runs any of them.
     if (error?.code !== 'ERR_REQUIRE_ASYNC_MODULE') throw error;
     const { pathToFileURL } = require('node:url');
-    return await import(pathToFileURL(file));
+    return { exported: await import(pathToFileURL(file)) };
   }
 }
 

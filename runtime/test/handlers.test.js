@@ -1,5 +1,6 @@
 'use strict';
 const assert = require('node:assert/strict');
+const fs = require('node:fs');
 const { test } = require('node:test');
 const { Pod } = require('./pod.js');
 
@@ -40,6 +41,36 @@ const SINGLE_HANDLERS = {
       export default (req: IncomingMessage & { query: Query }, res: any): void => res.send('Hello ' + req.query.name);`,
   },
   'a TypeScript CommonJS module': { 'function.cts': `module.exports = (req: any, res: any) => res.send('Hello ' + (req.query.name as string));` },
+  'a TypeScript .mts file': { 'function.mts': `export default async (req: any, res: any): Promise<void> => { res.send('Hello ' + (req.query.name satisfies string)); };` },
+  'a TypeScript file that imports another': {
+    'index.ts': `import { greet, type Greeting } from './greet.ts'; const it: Greeting = greet; export default it;`,
+    'greet.ts': `export type Greeting = (req: any, res: any) => void; export const greet: Greeting = ${GREET};`,
+  },
+  'an ES module that imports JSON and others as it goes': {
+    'index.mjs': `import words from './words.json' with { type: 'json' };
+      export default async (req, res) => { const { join } = await import('./join.cjs'); res.send(join(words.hello, req.query.name)); };`,
+    'words.json': `{ "hello": "Hello" }`,
+    'join.cjs': `exports.join = (...words) => words.join(require('./blank.json').blank);`,
+    'blank.json': `{ "blank": " " }`,
+  },
+  'CommonJS modules in a circle': {
+    'index.js': `exports.word = 'Hello '; const { greet } = require('./greet'); module.exports = greet;`,
+    'greet.js': `const { word } = require('./index'); exports.greet = (req, res) => res.send(word + req.query.name);`,
+  },
+  'ES modules in a circle': {
+    'index.mjs': `import { greet } from './greet.mjs'; export const config = { word: 'Hello ' }; export default greet;`,
+    'greet.mjs': `import { config } from './index.mjs'; export const greet = (req, res) => res.send(config.word + req.query.name);`,
+  },
+  'a CommonJS module that requires an ES module': {
+    'index.js': `module.exports = require('./greet.mjs').greet;`,
+    'greet.mjs': `export const greet = ${GREET};`,
+  },
+  'an ES module after top-level await deep below': {
+    'index.mjs': `import { greet } from './greet.mjs'; export default greet;`,
+    'greet.mjs': `const { greet } = await import('./later.mjs'); export { greet };`,
+    'later.mjs': `await new Promise(setImmediate); export const greet = ${GREET};`,
+  },
+  'an async arrow function with next': `module.exports = async (req, res, next) => res.send('Hello ' + req.query.name);`,
   'a folder of type module': {
     'lib/main.js': `import { greet } from './greet.js'; export default greet;`,
     'lib/greet.js': `export const greet = ${GREET};`,
@@ -114,6 +145,53 @@ test('named exports and a default object of an ES module are handlers', async ()
   }
 });
 
+test('a handler with three parameters gets next', () =>
+  using(
+    `exports.error = (req, res, next) => next(new Error('secret'));
+     exports.nothing = async (req, res, next) => { await null; next(); };
+     exports.mine = (req, res, next) => next(Object.assign(new Error('give a number'), { status: 400, expose: true }));
+     exports.this = function (req, res, next) { res.json([this === module.exports, typeof next]); };`,
+    async (pod) => {
+      const failed = await pod.fetch('/fn/f/error');
+      assert.deepEqual([failed.status, failed.json.error.code], [500, 'handler_failed']);
+      assert.doesNotMatch(failed.text, /secret/);
+      assert.match((await pod.log('Error: secret')).text, /secret/);
+      const nothing = await pod.fetch('/fn/f/nothing');
+      assert.deepEqual([nothing.status, nothing.json.error.message], [404, 'nothing is at /fn/f/nothing']);
+      const mine = await pod.fetch('/fn/f/mine');
+      assert.deepEqual([mine.status, mine.json.error.message], [400, 'give a number']);
+      assert.deepEqual((await pod.fetch('/fn/f/this')).json, [true, 'function']);
+    },
+  ));
+
+test('modules behind symbolic links in the folder are found', async () => {
+  const pod = await Pod.start();
+  try {
+    fs.mkdirSync(`${pod.root}/store/greet`, { recursive: true });
+    fs.mkdirSync(`${pod.root}/node_modules`);
+    fs.writeFileSync(`${pod.root}/store/greet/index.js`, `exports.greet = ${GREET};`);
+    fs.symlinkSync('../store/greet', `${pod.root}/node_modules/greet`);
+    assert.equal((await pod.load(`module.exports = require('greet').greet;`)).type, 'loaded');
+    assert.equal((await pod.fetch('/fn/f?name=Vik')).text, 'Hello Vik');
+  } finally {
+    await pod.stop();
+  }
+});
+
+test('while top-level await is pending nothing is answered and nothing is said', async () => {
+  const pod = await Pod.start();
+  try {
+    pod.load(`export default (req, res) => res.send('late'); console.log('pending'); await new Promise((go) => process.once('SIGUSR2', go));`);
+    await pod.log('pending');
+    assert.equal((await pod.fetch('/fn/f')).status, 421);
+    process.kill(pod.process.pid, 'SIGUSR2');
+    await pod.message((m) => m.type === 'loaded');
+    assert.equal((await pod.fetch('/fn/f')).text, 'late');
+  } finally {
+    await pod.stop();
+  }
+});
+
 const WRONG_EXPORTS = {
   '': /exports nothing; a function may export/,
   'module.exports = "text";': /exports a value of type string/,
@@ -122,6 +200,17 @@ const WRONG_EXPORTS = {
   'exports.a = 1; exports.b = null;': /no function, only a \(number\), b \(null\);/,
   'module.exports = class Handler {};': /class Handler cannot be called/,
   'export const limit = 5;': /no function, only limit \(number\)/,
+  'module.exports = {};': /exports nothing;/,
+  'module.exports = undefined;': /exports undefined;/,
+  'module.exports = 7;': /exports a value of type number/,
+  'export default undefined;': /exports as default undefined;/,
+  'export default class App {}': /class App cannot be called/,
+  'exports.a = class {};': /class .*cannot be called/,
+  'module.exports = Promise.resolve(() => 1);': /exports a promise \(await what it gives/,
+  'export default (async () => (req, res) => res.end())();': /as default a promise \(await/,
+  'module.exports = new (class Shop { constructor() { this.open = true; } handle() {} })();': /an instance of Shop with no function, only open \(boolean\)/,
+  'module.exports = new Map([["a", 1]]);': /an instance of Map with nothing/,
+  'export default { fetch: (request) => new Response("x") };': /default export has fetch\(\)/,
 };
 
 for (const [source, message] of Object.entries(WRONG_EXPORTS)) {
@@ -145,6 +234,12 @@ test('a load error carries the stack of what the module threw', async () => {
 
   const rejected = await loadError(`await null; throw new Error('late'); export {};`);
   assert.equal(rejected.message, 'late');
+
+  const { message } = await loadError({ 'index.ts': `enum Kind { A }\nexport default () => Kind.A;` });
+  assert.match(message, /TypeScript enum is not supported in strip-only mode/);
+
+  const size = await loadError(`exports.config = { bodyParser: { sizeLimit: 'big' } }; exports.a = () => {};`);
+  assert.match(size.message, /sizeLimit is big; write bytes, or such as '4mb'/);
 
   const odd = await loadError(`throw { status: 3 };`);
   assert.match(odd.message, /^threw { status: 3 }/);

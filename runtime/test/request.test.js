@@ -108,6 +108,24 @@ test('config.bodyParser false leaves every body a stream', async () => {
   }
 });
 
+test('the limit of parsed bodies is the function\'s to set, and Next.js\'s form of config counts', async () => {
+  const limited = await Pod.active(`exports.config = { api: { bodyParser: { sizeLimit: '1kb' } } }; exports.default = (req, res) => res.json(req.body.length);`);
+  const streaming = await Pod.active(`export const config = { api: { bodyParser: false } }; export default (req, res) => res.json(req.body === undefined);`);
+  try {
+    const post = (pod, length, headers) => pod.fetch('/fn/f', { method: 'POST', body: 'x'.repeat(length), headers: { 'Content-Type': 'text/plain', ...headers } });
+    assert.equal((await post(limited, 1024)).text, '1024');
+    assert.equal((await post(limited, 1025)).status, 413);
+    assert.equal((await post(limited, 1025, { 'Transfer-Encoding': 'chunked' })).status, 413);
+    const packed = zlib.gzipSync('x'.repeat(1025));
+    const answer = await limited.fetch('/fn/f', { method: 'POST', body: packed, headers: { 'Content-Type': 'text/plain', 'Content-Encoding': 'gzip' } });
+    assert.equal(answer.status, 413);
+    assert.equal((await post(streaming, 2000)).text, 'true');
+  } finally {
+    await limited.stop();
+    await streaming.stop();
+  }
+});
+
 test('malformed JSON is the caller\'s mistake', async () => {
   const answer = await pod.fetch('/fn/f/body', { method: 'POST', body: '{"a":', headers: { 'Content-Type': 'application/json' } });
   assert.equal(answer.status, 400);
