@@ -73,11 +73,12 @@ def _too_much(folder: Path) -> bool:
             with os.scandir(folders.pop()) as entries:
                 for entry in entries:
                     files += 1
-                    size += entry.stat(follow_symlinks=False).st_size
-                    if size > MAX_BYTES or files > MAX_FILES:
-                        return True
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.path)
+                    else:
+                        size += entry.stat(follow_symlinks=False).st_size
+                    if size > MAX_BYTES or files > MAX_FILES:
+                        return True
         except OSError:
             continue  # removed meanwhile
     return False

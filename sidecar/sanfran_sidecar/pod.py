@@ -49,9 +49,6 @@ DRAIN_ANSWER = 5.0
 """Seconds for the runtime to say that it drains; it answers in a millisecond unless a handler holds
 its event loop, and then it takes no new request either."""
 
-DEFAULT_TIMEOUT = 60.0
-"""Seconds for a request of a function that sets no timeout."""
-
 WATCH_PAUSE = 0.02
 """Seconds between a change that is not the end and its telling: longer than a usual activation."""
 
@@ -110,7 +107,7 @@ class Pod:
         """Lives until the pod is gone; on return, or when cancelled, nothing is left of it."""
         try:
             async with self._tasks:
-                self._tasks.spawn(self._guard(self._first_start), name="start")
+                self._tasks.spawn(self._guard(self._start_runtime), name="start")
                 await self._gone.wait()
         finally:
             self.end("ended by the sidecar")
@@ -247,12 +244,7 @@ class Pod:
         if self.phase not in SERVING or activation_id != self._activation_id:
             raise WrongState(f"pod {self.name} is {self.phase.value} and not of this activation")
 
-    async def _first_start(self) -> None:
-        await self._start_runtime()
-        self._advance(Event.READY)
-
     async def _start_runtime(self) -> None:
-        """A fresh process; the caller fires READY without an await between."""
         try:
             runtime = await self._starter.start(self.name)
         except StartFailed as error:
@@ -260,6 +252,7 @@ class Pod:
             raise PodGone(f"pod {self.name} is gone: {error}") from error
         self._runtime = runtime
         runtime.ended.add_done_callback(self._on_runtime_end)
+        self._advance(Event.READY)
 
     async def _activate(self, given: GivenBundle | None) -> Activated:
         assert self._runtime is not None
@@ -282,15 +275,8 @@ class Pod:
         settings = function.settings or pb.FunctionSettings()
         if settings.memory_mb:
             self._watch_over(watch_memory(self._runtime, self._memory, settings.memory_mb << 20))
-        what = Loading(
-            activation_id=self._activation_id,
-            name=function.name,
-            version=function.version,
-            root=self._lease.folder,
-            entry=function.entry,
-            env=dict(settings.env),
-            compiled=self._lease.compiled(function.name, function.entry),
-        )
+        compiled = self._lease.compiled(function.name, function.entry)
+        what = Loading.of(function, self._activation_id, self._lease.folder, compiled)
         try:
             outcome = await self._runtime.load(what, self._load_timeout)
         except RuntimeEnded as error:
@@ -304,7 +290,7 @@ class Pod:
         if isinstance(outcome, LoadError):
             return self._load_failed(outcome)
         self._advance(Event.LOADED)
-        self._watch_over(watch_loop(self._runtime, settings.timeout_ms / 1000 or DEFAULT_TIMEOUT))
+        self._watch_over(watch_loop(self._runtime, settings.timeout_ms / 1000))
         return Activated(
             address=self._runtime.address,
             fetch_ms=(fetched - began) * 1e3,
@@ -336,7 +322,6 @@ class Pod:
         await to_the_end(runtime.close())
         self._release()
         await self._start_runtime()
-        self._advance(Event.READY)
 
     def _on_runtime_end(self, ended: asyncio.Future[Ending]) -> None:
         if (

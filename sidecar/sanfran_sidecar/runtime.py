@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from prometheus_client import Histogram
 from sanfran_common.config import join_host_port
 from sanfran_common.telemetry.logs import get_logger
+from sanfran_proto.sanfran import v1 as pb
 
 from sanfran_sidecar.control import ControlSocket, Message
 from sanfran_sidecar.errors import NoAnswer, StartFailed
@@ -74,7 +75,22 @@ class Loading:
     root: Path
     entry: str
     env: dict[str, str]
-    compiled: Path | None = None
+    compiled: Path | None
+
+    @classmethod
+    def of(
+        cls, function: pb.FunctionVersion, activation_id: str, root: Path, compiled: Path | None
+    ) -> Loading:
+        """A function's version, unpacked at `root`; its compiled code is kept in `compiled`."""
+        return cls(
+            activation_id=activation_id,
+            name=function.name,
+            version=function.version,
+            root=root,
+            entry=function.entry,
+            env=dict(function.settings.env) if function.settings is not None else {},
+            compiled=compiled,
+        )
 
 
 @dataclass(frozen=True, slots=True)

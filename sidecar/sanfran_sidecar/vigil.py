@@ -16,6 +16,8 @@ from sanfran_sidecar.memory import SessionMemory
 ASK_EVERY = 0.75
 """Seconds from an answer to the next question: less than the second within which a process that holds its
 event loop is to be found. A question costs about 0.1 ms of CPU, both ends together."""
+DEFAULT_TIMEOUT = 60.0
+"""Seconds for a request of a function that sets no timeout."""
 LEAST_PATIENCE = 0.5
 """Seconds, however short a request may be: a machine that is busy makes answers late."""
 SECOND_LOOK = 0.1
@@ -45,12 +47,12 @@ async def watch_loop(runtime: Watched, request_timeout: float) -> None:
     """Ends the process when its event loop is held for longer than a request may take.
 
     Args:
-        request_timeout: seconds.
+        request_timeout: seconds; 0: the function sets none.
 
     Returns:
         When the process has ended, whyever.
     """
-    patience = max(request_timeout, LEAST_PATIENCE)
+    patience = max(request_timeout or DEFAULT_TIMEOUT, LEAST_PATIENCE)
     while not await _ends_within(runtime, ASK_EVERY):
         try:
             await runtime.ping(patience)
