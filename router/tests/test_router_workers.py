@@ -106,8 +106,9 @@ async def serving(world: World, handler: Any = None) -> Any:
 async def test_all_workers_share_the_port_and_one_scrape_tells_of_all(world: World) -> None:
     await serving(world)
     async with router(world, "--workers", "3") as it:
-        answers = await asyncio.gather(*(it.ask() for _ in range(120)))
-        assert all(answer.endswith(b"\r\n\r\nok") for answer in answers)
+        for _ in range(2):  # no more at once than the pod's listen queue takes
+            answers = await asyncio.gather(*(it.ask() for _ in range(60)))
+            assert [one for one in answers if not one.endswith(b"\r\n\r\nok")] == []
         connections = [await it.connect() for _ in range(60)]
         await asyncio.gather(*(exchange(*one) for one in connections))
         served: Counter[str] = Counter()  # by worker, as each tells the controllers
