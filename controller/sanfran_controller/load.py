@@ -24,6 +24,7 @@ class Loads:
 
     def __init__(self) -> None:
         self._routers: dict[str, _Router] = {}
+        self._parts: dict[str, _Router] = {}
 
     @property
     def routers(self) -> int:
@@ -31,12 +32,16 @@ class Loads:
         return len(self._routers)
 
     def report(self, report: pb.LoadReport, now: float) -> None:
-        """Takes a router's report, which replaces its former one."""
+        """Takes a router's report, or the next part of it; whole, it replaces the former one."""
         if report.leaving:
             self._routers.pop(report.router, None)
+            self._parts.pop(report.router, None)
             return
-        functions = {load.name: load for load in report.functions}
-        self._routers[report.router] = _Router(now, functions)
+        former = self._parts.pop(report.router, None)
+        functions = former.functions if former is not None and report.part else {}
+        functions.update((load.name, load) for load in report.functions)
+        kept = self._parts if report.more else self._routers
+        kept[report.router] = _Router(now, functions)
 
     def expire(self, now: float) -> list[str]:
         """Forgets the routers that fell silent, and names them."""
@@ -45,6 +50,9 @@ class Loads:
         ]
         for name in silent:
             del self._routers[name]
+        for name, part in list(self._parts.items()):
+            if part.reported_at <= now - EXPIRE:
+                del self._parts[name]
         return silent
 
     def demand(self, name: str) -> int:

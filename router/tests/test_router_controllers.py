@@ -135,3 +135,18 @@ async def test_a_stop_finishes_what_runs_and_cuts_off_the_rest(world: World) -> 
     answer = await never.answer()
     assert (answer.status, answer.code) == (503, "stopping")
     assert await stopping == 1
+
+
+async def test_the_load_of_many_functions_is_told_in_parts(world: World) -> None:
+    await world.serving()
+    functions = [world.plane.table.function(f"f{number}") for number in range(250)]
+    for function in functions:
+        function.traffic.requests = 1
+        world.plane.table.busy.add(function)
+    parts = []
+    while sum(len(part.functions) for part in parts) < 250:
+        report = await world.controller.reports.get()
+        if report.functions:
+            parts.append(report)
+    assert [(part.part, part.more) for part in parts] == [(0, True), (1, True), (2, False)]
+    assert {load.name for part in parts for load in part.functions} == {f.name for f in functions}

@@ -560,6 +560,13 @@ class LoadReport(betterproto2.Message):
     the router stops; forget its load
     """
 
+    part: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    A long report comes in parts, in their order, and counts when the last is there.
+    """
+
+    more: "bool" = betterproto2.field(5, betterproto2.TYPE_BOOL)
+
 
 default_message_pool.register_message("sanfran.v1", "LoadReport", LoadReport)
 
