@@ -114,6 +114,8 @@ def parse_response(raw: bytes, *, to_head: bool, dechunk: bool = False) -> Respo
         size = CHUNKED
     else:
         size = UNTIL_CLOSE if length is None else length
+    if http10:
+        raw = b"HTTP/1.1" + raw[8:]  # each hop says its own version (RFC 9112, section 2.3)
     answer = ResponseHead(status, _without(raw, cuts), size)
     answer.keep_alive = size != UNTIL_CLOSE and (not http10 if keep_alive is None else keep_alive)
     answer.retry = retry

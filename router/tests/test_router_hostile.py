@@ -231,17 +231,3 @@ async def test_a_request_that_kills_its_process_kills_two_at_most(world: World) 
     client.get("/fn/hello/poison")
     assert (await client.answer()).status == 502
     assert len(ran) == 2
-
-
-async def test_empty_lines_before_a_request_are_ignored_however_they_are_cut(world: World) -> None:
-    await world.serving()
-    for cut in range(1, 6):
-        client = await world.client()
-        raw = b"\r\n\r\n\r\nGET /fn/hello HTTP/1.1\r\nHost: a\r\n\r\n"
-        client.send(raw[:cut])
-        await world.seen(lambda: len(world.plane.clients) == 1)
-        await asyncio.sleep(0.02)
-        client.send(raw[cut:])
-        assert (await client.answer()).body == b"ok"
-        client.close()
-        await world.seen(lambda: not world.plane.clients)

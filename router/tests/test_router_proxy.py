@@ -62,22 +62,6 @@ async def test_pipelined_requests_are_answered_in_order(world: World) -> None:
         assert (await client.answer()).status == 404
 
 
-async def test_chunked_bodies_pass_both_ways(world: World) -> None:
-    async def handler(pod: PodConnection) -> None:
-        body = await pod.body()
-        pod.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n")
-        pod.send(b"%x;ext=1\r\n%b\r\n0\r\nX-Sum: 9\r\n\r\n" % (len(body), body))
-
-    await world.serving(handler)
-    client = await world.client()
-    for _ in range(2):
-        client.get("/fn/hello", "Transfer-Encoding: chunked", method="POST")
-        client.send(b"3;a=b\r\nabc\r\n")
-        await asyncio.sleep(0)
-        client.send(b"4\r\ndefg\r\n0\r\nX-T: 1\r\n\r\n")
-        assert (await client.answer()).body == b"abcdefg"
-
-
 async def test_answers_without_a_body_end_with_their_head(world: World) -> None:
     async def handler(pod: PodConnection) -> None:
         kind = pod.head.split(b" ")[1].rpartition(b"/")[2]
@@ -103,33 +87,6 @@ async def test_answers_without_a_body_end_with_their_head(world: World) -> None:
     assert len(pod.connections) == 1
 
 
-async def test_interim_answers_pass_and_expect_is_passed_on(world: World) -> None:
-    async def handler(pod: PodConnection) -> None:
-        assert pod.header("expect") == "100-continue"
-        pod.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n")
-        assert await pod.body() == b"abc"
-        pod.send(world.ok)
-
-    await world.serving(handler)
-    client = await world.client()
-    client.get("/fn/hello", "Content-Length: 3", "Expect: 100-continue", method="POST")
-    assert (await client.head()) == b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
-    assert (await client.head()) == b"HTTP/1.1 100 Continue\r\n\r\n"
-    client.send(b"abc")
-    assert (await client.answer()).body == b"ok"
-
-
-async def test_http_1_0_clients_get_bodies_that_end_with_the_connection(world: World) -> None:
-    async def handler(pod: PodConnection) -> None:
-        pod.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
-
-    await world.serving(handler)
-    client = await world.client()
-    client.send(b"GET /fn/hello HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
-    raw = await client.closed()
-    assert raw == b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabc"
-
-
 async def test_http_1_0_clients_may_keep_their_connection(world: World) -> None:
     await world.serving()
     client = await world.client()
@@ -140,19 +97,6 @@ async def test_http_1_0_clients_may_keep_their_connection(world: World) -> None:
     client.send(b"GET /fn/hello HTTP/1.0\r\nHost: x\r\n\r\n")
     assert (await client.answer()).header("connection") == "close"
     assert await client.closed() == b""
-
-
-async def test_an_answer_that_ends_with_its_connection_ends_the_clients_too(world: World) -> None:
-    async def handler(pod: PodConnection) -> None:
-        pod.send(b"HTTP/1.1 200 OK\r\n\r\nall of it")
-        pod.writer.close()
-
-    await world.serving(handler)
-    client = await world.client()
-    client.get()
-    answer = await client.answer()
-    assert answer.header("connection") == "close"
-    assert answer.body == b"all of it"
 
 
 async def test_events_arrive_one_by_one(world: World) -> None:
@@ -269,42 +213,6 @@ async def test_a_body_that_should_end_with_its_connection_is_broken_by_a_reset(
         each.abort()
     with pytest.raises(ConnectionResetError):
         await client.closed()
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"nonsense\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-        b"HTTP/1.1 200 OK\r\nX-A: b\r\n folded\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nX-A: " + b"b" * 70000,
-    ],
-)
-async def test_a_pods_invalid_answer_is_502(world: World, answer: bytes) -> None:
-    async def handler(pod: PodConnection) -> None:
-        pod.send(answer)
-
-    await world.serving(handler)
-    client = await world.client()
-    client.get()
-    got = await client.answer()
-    assert (got.status, got.code) == (502, "pod_failed")
-    client.get("/")
-    assert (await client.answer()).status == 200
-
-
-async def test_bytes_beyond_an_answer_never_reach_a_client(world: World) -> None:
-    async def handler(pod: PodConnection) -> None:
-        pod.send(world.ok + b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")
-
-    pod = await world.serving(handler)
-    client = await world.client()
-    for _ in range(3):
-        client.get()
-        assert (await client.answer()).body == b"ok"
-    assert len(pod.connections) == 3
 
 
 async def test_an_early_answer_to_an_unread_body_reaches_the_client(world: World) -> None:
