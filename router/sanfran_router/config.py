@@ -37,7 +37,8 @@ class RouterConfig(ServiceConfig):
 
     max_connections: int = setting(
         20000,
-        help="client connections of one worker at once; further ones get 503",
+        help="client connections of one worker at once, if as many files may be open; "
+        "further ones get 503",
         parse=positive_int,
     )
     max_head_bytes: int = setting(

@@ -15,15 +15,23 @@ def allow_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def affordable(connections: int) -> int:
+    """How many of so many clients may be there at once: beyond it, sockets would fail."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return connections
+    return min(connections, max((limit - SPARE) // 2, 1))
+
+
 def shortage(connections: int) -> str:
     """What to do about a limit that is too low for so many clients; nothing when it is not."""
+    fitting = affordable(connections)
+    if fitting == connections:
+        return ""
     needed = 2 * connections + SPARE
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit == resource.RLIM_INFINITY or limit >= needed:
-        return ""
-    fitting = max((limit - SPARE) // 2, 1)
     return (
-        f"only {limit} files may be open, too few for --max-connections {connections}: "
-        f"allow {needed} (ulimit -n {needed}, or LimitNOFILE={needed} of systemd), "
-        f"or set --max-connections {fitting}"
+        f"only {limit} files may be open, so a worker takes {fitting} connections and not "
+        f"{connections} (--max-connections): allow {needed} (ulimit -n {needed}, or "
+        f"LimitNOFILE={needed} of systemd), or set --max-connections {fitting}"
     )

@@ -23,6 +23,7 @@ from sanfran_router.access_log import AccessLog
 from sanfran_router.activation import Activator
 from sanfran_router.config import RouterConfig, read_config
 from sanfran_router.control import ControllerLink
+from sanfran_router.files import affordable
 from sanfran_router.plane import AccessLog as AccessLine
 from sanfran_router.plane import DataPlane
 from sanfran_router.server import Listener, listening
@@ -45,6 +46,7 @@ def main(number: int, control: int, listeners: list[int], *, hold: bool) -> None
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the supervisor's, also when the group gets it
     # The standard input is the supervisor's.
     config = replace(read_config(), exit_with_stdin=False)
+    config = replace(config, max_connections=affordable(config.max_connections))
     structlog.contextvars.bind_contextvars(worker=number)
     held = socket.socket(fileno=control)
     sockets = [socket.socket(fileno=one) for one in listeners]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from typing import Any
 
 from grpclib import GRPCError, Status
@@ -182,3 +184,20 @@ async def saturated(world: World, **settings: object) -> asyncio.Event:
     first.get()
     await world.seen(lambda: pod.heads)
     return held
+
+
+def test_no_more_connections_are_taken_than_files_may_be_open() -> None:
+    program = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (600, 600))
+from sanfran_router.files import affordable, shortage
+print(affordable(20000), affordable(100), repr(shortage(100)))
+print(shortage(20000))
+"""
+    out = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, text=True
+    )
+    figures, why = out.stdout.splitlines()
+    assert figures == "200 100 ''"
+    assert "only 600 files" in why
+    assert "--max-connections 200" in why
