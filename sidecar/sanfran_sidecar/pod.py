@@ -50,7 +50,7 @@ DRAIN_ANSWER = 5.0
 its event loop, and then it takes no new request either."""
 
 WATCH_PAUSE = 0.02
-"""Seconds between a change that is not the end and its telling: longer than a usual activation."""
+"""Seconds between a change, other than the end, and its telling: more than a usual activation."""
 
 
 class Pod:
@@ -133,7 +133,7 @@ class Pod:
         )
 
     def last_words(self) -> list[pb.LogLine]:
-        """The newest lines of the present or last activation."""
+        """Of the present or last activation."""
         return self._log.last_words() if self._log is not None else []
 
     async def watch(self) -> AsyncGenerator[pb.PodState, None]:
@@ -149,7 +149,6 @@ class Pod:
             if state.phase is pb.PodPhase.GONE:
                 await self._cleaned.wait()
                 if words := self.last_words():
-                    state = self.state()
                     state.last_words = words
                     yield state
                 return
