@@ -139,8 +139,8 @@ class Pod:
     async def watch(self) -> AsyncGenerator[pb.PodState, None]:
         """The state now, then the newest soon after each change, until the pod is gone.
 
-        The end is told at once, and once more with the last words, when all of them are there. The rest can wait: whoever ordered it has its answer, and an
-        activation would pay for the telling (0.6 ms of 10).
+        The end is told at once, and once more with the last words. The rest can wait: whoever
+        ordered it has its answer, and an activation would pay for the telling (0.6 ms of 10).
         """
         while True:
             seen = self._changes.count
