@@ -138,9 +138,10 @@ def test_a_handler_that_never_answers_costs_its_request_and_not_its_pod(running:
     )
     pid = running.http.get("/fn/silent?pid=1").text
     assert running.http.get("/fn/silent").status_code == 504
-    said = lambda times: (  # noqa: E731
-        running.cli("logs", "silent").stdout.count("signalled") == times
-    )
+
+    def said(times: int) -> bool:
+        return running.cli("logs", "silent").stdout.count("signalled") == times
+
     until(lambda: said(1), "the signal at the timeout")
     with pytest.raises(httpx.ReadTimeout):
         running.http.get("/fn/silent", timeout=0.1)
@@ -289,7 +290,10 @@ def test_log_lines_name_their_request_and_the_last_words_of_the_dead_are_kept(
     for n in range(3):
         running.http.get(f"/fn/teller?n={n}", headers={"x-request-id": f"request-{n}"})
     running.http.post("/fn/teller?n=9", headers={"x-request-id": "request-9"})
-    lines = lambda: running.cli("logs", "teller").stdout.splitlines()  # noqa: E731
+
+    def lines() -> list[str]:
+        return running.cli("logs", "teller").stdout.splitlines()
+
     until(lambda: any("SIGSEGV" in line for line in lines()), "the end in the logs")
     told = lines()
     assert [line.split("  ")[-1] for line in told] == [
