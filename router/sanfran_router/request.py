@@ -322,7 +322,7 @@ class HeadParser:
             self._lines[:] = [x for x in self._lines if x[: x.index(b":")].lower() not in dropped]
         # An upgrade beside a body, or to HTTP/2 behind the router's back, is only a plain request.
         upgrade = self._special.get(b"upgrade", b"")
-        plain = request.http10 or request.length or upgrade.lower().startswith(b"h2c")
+        plain = request.http10 or request.length or b"h2c" in upgrade.lower()
         if b"upgrade" in tokens and upgrade and not plain:
             request.upgrade = True
             self._lines.append(b"Connection: Upgrade\r\nUpgrade: %b\r\n" % upgrade)
