@@ -8,7 +8,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
-RUNTIME_SOURCES := $(shell git ls-files runtime demo api/docs-assets 2>/dev/null) hatch_build.py
+# What the build reads; names with blanks would be two to make.
+RUNTIME_SOURCES := $(shell git ls-files runtime/src runtime/*.json runtime/*.mjs demo api/docs-assets 2>/dev/null) hatch_build.py
 PROTOS := $(wildcard proto/sanfran_proto/*.proto)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
