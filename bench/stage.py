@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -21,6 +22,7 @@ from sanfran_proto.sanfran import v1 as pb
 from bench.load import function_name
 from tests.parts import OneFunction, child, router, runtime
 
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 HELLO = "module.exports = (req, res) => res.send(`Hello ${req.query.name}`);"
 ACTIVATION = "bench-activation"
 NGINX_MISSING = "nginx is not installed (Debian: apt-get install nginx-light)"
@@ -45,6 +47,15 @@ http {{
 }}
 """
 """Does what the router does to a head, and streams bodies through memory, never over a disk."""
+FIXED = """
+daemon off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{ worker_connections 1024; }}
+http {{
+  access_log off; keepalive_requests 1000000000; default_type text/html;
+  server {{ listen 127.0.0.1:{port}; location / {{ return 200 "Hello Vik"; }} }}
+}}
+"""
+"""Answers at once, and at a third of the runtime's CPU."""
 
 
 class Way(NamedTuple):
@@ -117,19 +128,40 @@ class Stage:
         return Way(name, pid, address, {})
 
     async def nginx(self) -> Way | None:
-        """Starts nginx; None where it is not installed."""
+        """Starts nginx as a proxy; None where it is not installed."""
+        return await self._nginx(NGINX, "nginx", upstream=self.direct.address)
+
+    async def fixed(self) -> bool:
+        """Puts an nginx that always says the same in the runtime's place; False: not installed."""
+        way = await self._nginx(FIXED, "direct")
+        self.direct = way or self.direct
+        return way is not None
+
+    async def _nginx(self, config: str, name: str, **options: str) -> Way | None:
         binary = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
         if binary is None:
             return None
         folder, port = self._folder(self._stack), free_port()
-        text = NGINX.format(
-            folder=folder, upstream=self.direct.address, port=port, activation=ACTIVATION
-        )
+        text = config.format(folder=folder, port=port, activation=ACTIVATION, **options)
         (folder / "nginx.conf").write_text(text)
         command = (binary, "-c", f"{folder}/nginx.conf", "-p", str(folder))
         process = await self._stack.enter_async_context(child(*command))
         await accepts(port)
-        return Way("nginx", process.pid, f"127.0.0.1:{port}", {})
+        return Way(name, process.pid, f"127.0.0.1:{port}", {})
+
+
+@contextlib.contextmanager
+def on_cores(*, first: bool) -> Iterator[None]:
+    """What is started inside the block runs on the first core, or on all others (Linux)."""
+    if not hasattr(os, "sched_setaffinity") or len(CORES) < 2:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, CORES[:1] if first else CORES[1:])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 async def generate(module: str, **options: Any) -> dict[str, float]:
