@@ -1,11 +1,13 @@
-"""How many files a process may have open: each connection is one, a proxied request two."""
+"""How many files a process may have open: each client's connection is one, each to a pod another."""
 
 from __future__ import annotations
 
 import resource
 
 SPARE = 200
-"""Files beside connections: libraries, sockets to controllers, idle connections to pods."""
+"""Files beside connections: libraries, sockets to controllers."""
+SHARE = 0.75
+"""Of the others, for clients; the rest is for pods. Most clients are idle at any moment."""
 
 
 def allow_many_files() -> None:
@@ -20,7 +22,7 @@ def affordable(connections: int) -> int:
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return connections
-    return min(connections, max((limit - SPARE) // 2, 1))
+    return min(connections, max(int((limit - SPARE) * SHARE), 1))
 
 
 def shortage(connections: int) -> str:
@@ -28,7 +30,7 @@ def shortage(connections: int) -> str:
     fitting = affordable(connections)
     if fitting == connections:
         return ""
-    needed = 2 * connections + SPARE
+    needed = int(connections / SHARE) + SPARE + 1
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return (
         f"only {limit} files may be open, so a worker takes {fitting} connections and not "

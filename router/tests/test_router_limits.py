@@ -198,6 +198,6 @@ print(shortage(20000))
         [sys.executable, "-c", program], capture_output=True, check=True, text=True
     )
     figures, why = out.stdout.splitlines()
-    assert figures == "200 100 ''"
+    assert figures == "300 100 ''"
     assert "only 600 files" in why
-    assert "--max-connections 200" in why
+    assert "--max-connections 300" in why
