@@ -92,11 +92,12 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         if self._phase >= TO_CLOSE and exc is None:
             exchange.finish()
         else:
-            exchange.on_lost(self, unseen=self._unseen())
+            exchange.on_lost(self, unseen=exc is None and self._unseen())
 
     def _unseen(self) -> bool:
-        """Surely nothing of the request has reached the pod: its kernel acknowledged none of it, as
-        when the pod had closed the connection before. Where the kernel does not tell: False."""
+        """Surely nothing of the request has reached the pod, which had closed the connection before:
+        its kernel acknowledged none of it with its FIN. Not to be asked after a reset, whose
+        acknowledgement Linux does not take in. Where the kernel does not tell: False."""
         if sys.platform != "linux":
             return False
         raw = self.transport.get_extra_info("socket")

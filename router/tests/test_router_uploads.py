@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 from typing import Any
 
 import pytest
@@ -133,6 +134,32 @@ async def test_a_kept_connection_that_the_pod_had_closed_costs_no_request(
             await loop.sock_sendall(fresh, world.ok)
             assert (await client.answer()).status == 200
     assert world.plane.table.functions["hello"].traffic.retries == {"stale": 1}
+
+
+async def test_a_post_whose_handler_resets_the_connection_is_not_sent_again(world: World) -> None:
+    """Before the pod's kernel has acknowledged anything, as it may do up to 40 ms later."""
+    posts = []
+
+    async def resets(pod: PodConnection) -> None:
+        raw = pod.writer.get_extra_info("socket")
+        if pod.head.startswith(b"POST"):
+            posts.append(await pod.body())
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            pod.reset()
+            raise ConnectionResetError
+        pod.send(world.ok)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+
+    await world.serving(resets)
+    clients = [await world.client() for _ in range(3)]
+    for client in clients:
+        client.get()
+    for client in clients:
+        assert (await client.answer()).status == 200
+    clients[0].post(b"once")
+    answer = await clients[0].answer()
+    assert (answer.status, answer.code) == (502, "pod_failed")
+    assert posts == [b"once"]
 
 
 async def test_a_post_whose_process_dies_after_it_arrived_is_not_sent_again(world: World) -> None:
