@@ -72,7 +72,7 @@ class Balancer:
         Raises:
             NoAddress: every address is in `tried`, or there is none.
         """
-        return max(self._usable(now, tried), key=lambda one: _score(one.address, key)).address
+        return choose_by_key(key, (one.address for one in self._usable(now, tried)))
 
     def started(self, address: str) -> None:
         """A call to the address begins."""
@@ -115,6 +115,11 @@ class Balancer:
             raise NoAddress("no address left to try")
         healthy = [backend for backend in left if not backend.failures]
         return healthy or [min(left, key=lambda backend: backend.ejected_until)]
+
+
+def choose_by_key(key: str, addresses: Iterable[str]) -> str:
+    """The address that everyone chooses who knows these; at least one."""
+    return max(addresses, key=lambda address: _score(address, key))
 
 
 def _score(address: str, key: str) -> bytes:

@@ -29,6 +29,7 @@ from sanfran_common.lifecycle import TaskOwner
 from sanfran_common.rpc.addresses import parse_target
 from sanfran_common.rpc.balancer import Balancer, NoAddress
 from sanfran_common.rpc.channel import open_channel
+from sanfran_common.rpc.term import TERM
 from sanfran_common.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -61,12 +62,15 @@ class RpcClient(TaskOwner):
     Args:
         addresses: see `addresses.parse_target`.
         secret: sent with every call; empty: none.
+        term: sent with every call, to servers with a `TermFence`; 0: none.
     """
 
-    def __init__(self, addresses: str, *, secret: str = "") -> None:
+    def __init__(self, addresses: str, *, secret: str = "", term: int = 0) -> None:
         super().__init__(f"rpc client {addresses}")
         self._target = parse_target(addresses)
         self._metadata = {"authorization": f"Bearer {secret}"} if secret else {}
+        if term:
+            self._metadata[TERM] = str(term)
         self._balancer = Balancer(self._target.fixed)
         self._channels: dict[str, Channel] = {}
         self._calls: Counter[Channel] = Counter()  # that run
@@ -121,6 +125,11 @@ class RpcClient(TaskOwner):
             return address
 
         return self._view(pick)
+
+    def suspect(self, address: str) -> None:
+        """What is at the address does not answer, though connections hold: calls go elsewhere until it
+        answers a probe."""
+        self._eject(address, TimeoutError("does not answer"))
 
     async def wait_changed(self) -> None:
         """Returns when the set of addresses has changed since the last call began."""

@@ -7,6 +7,7 @@ __all__ = (
     "ActivateFunctionRequest",
     "ActivatePodRequest",
     "ActivatePodResponse",
+    "AdoptPodRequest",
     "ApiBase",
     "ApiStub",
     "BundleChunk",
@@ -31,6 +32,8 @@ __all__ = (
     "GetStatusRequest",
     "ListFunctionsRequest",
     "ListFunctionsResponse",
+    "LiveController",
+    "LiveControllers",
     "LoadFailed",
     "LoadReport",
     "LoadReportResponse",
@@ -47,6 +50,8 @@ __all__ = (
     "PodStatus",
     "PodsSynced",
     "RecycleRequest",
+    "RenewLeaseRequest",
+    "RenewLeaseResponse",
     "Route",
     "RouteEvent",
     "RoutesSynced",
@@ -217,6 +222,23 @@ default_message_pool.register_message("sanfran.v1", "ActivatePodResponse", Activ
 
 
 @dataclass(eq=False, repr=False)
+class AdoptPodRequest(betterproto2.Message):
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    term: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
+    """
+    the one that the caller knows
+    """
+
+    controller: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+
+    process: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+
+
+default_message_pool.register_message("sanfran.v1", "AdoptPodRequest", AdoptPodRequest)
+
+
+@dataclass(eq=False, repr=False)
 class BundleChunk(betterproto2.Message):
     data: "bytes" = betterproto2.field(1, betterproto2.TYPE_BYTES)
 
@@ -226,9 +248,15 @@ default_message_pool.register_message("sanfran.v1", "BundleChunk", BundleChunk)
 
 @dataclass(eq=False, repr=False)
 class CreatePodRequest(betterproto2.Message):
+    """
+    A request that names no process is not checked against leases.
+    """
+
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
     controller: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+
+    process: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("sanfran.v1", "CreatePodRequest", CreatePodRequest)
@@ -255,6 +283,10 @@ default_message_pool.register_message(
 @dataclass(eq=False, repr=False)
 class DeletePodRequest(betterproto2.Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    controller: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+
+    process: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("sanfran.v1", "DeletePodRequest", DeletePodRequest)
@@ -535,6 +567,35 @@ default_message_pool.register_message("sanfran.v1", "ListFunctionsResponse", Lis
 
 
 @dataclass(eq=False, repr=False)
+class LiveController(betterproto2.Message):
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    address: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+
+    watches: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    its process is connected; one that died is not, while its lease still runs
+    """
+
+
+default_message_pool.register_message("sanfran.v1", "LiveController", LiveController)
+
+
+@dataclass(eq=False, repr=False)
+class LiveControllers(betterproto2.Message):
+    """
+    All whose leases run.
+    """
+
+    controllers: "list[LiveController]" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+
+
+default_message_pool.register_message("sanfran.v1", "LiveControllers", LiveControllers)
+
+
+@dataclass(eq=False, repr=False)
 class LoadFailed(betterproto2.Message):
     message: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
@@ -614,7 +675,7 @@ class Pod(betterproto2.Message):
 
     controller: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    who created it
+    whose it is
     """
 
     sidecar_address: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
@@ -625,6 +686,11 @@ class Pod(betterproto2.Message):
     ready: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
     """
     its sidecar answers and a process has been started and warmed
+    """
+
+    term: "int" = betterproto2.field(5, betterproto2.TYPE_UINT64)
+    """
+    grows with every change of its owner; see docs/contracts.md
     """
 
 
@@ -653,6 +719,10 @@ class PodEvent(betterproto2.Message):
 
     synced: "PodsSynced | None" = betterproto2.field(
         3, betterproto2.TYPE_MESSAGE, optional=True, group="what"
+    )
+
+    controllers: "LiveControllers | None" = betterproto2.field(
+        4, betterproto2.TYPE_MESSAGE, optional=True, group="what"
     )
 
 
@@ -764,6 +834,34 @@ class RecycleRequest(betterproto2.Message):
 
 
 default_message_pool.register_message("sanfran.v1", "RecycleRequest", RecycleRequest)
+
+
+@dataclass(eq=False, repr=False)
+class RenewLeaseRequest(betterproto2.Message):
+    controller: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    process: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    unique to this process
+    """
+
+    address: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    where routers and other controllers call it; empty: nowhere yet
+    """
+
+    ttl_ms: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+
+
+default_message_pool.register_message("sanfran.v1", "RenewLeaseRequest", RenewLeaseRequest)
+
+
+@dataclass(eq=False, repr=False)
+class RenewLeaseResponse(betterproto2.Message):
+    pass
+
+
+default_message_pool.register_message("sanfran.v1", "RenewLeaseResponse", RenewLeaseResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -914,7 +1012,9 @@ default_message_pool.register_message("sanfran.v1", "WatchFunctionsRequest", Wat
 
 @dataclass(eq=False, repr=False)
 class WatchPodsRequest(betterproto2.Message):
-    pass
+    controller: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+
+    process: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
 
 
 default_message_pool.register_message("sanfran.v1", "WatchPodsRequest", WatchPodsRequest)
@@ -1228,6 +1328,7 @@ class PodHostStub(betterproto2_grpclib.ServiceStub):
         """
         Answers when the pod exists, not when it is ready; WatchPods tells that. A repeat with the
         same name and controller answers as the first did. RESOURCE_EXHAUSTED at the host's limit.
+        FAILED_PRECONDITION: the caller does not hold its lease.
         """
 
         return await self._unary_unary(
@@ -1249,6 +1350,7 @@ class PodHostStub(betterproto2_grpclib.ServiceStub):
     ) -> "DeletePodResponse":
         """
         Kills the pod at once. NOT_FOUND is not an error here: the pod is gone either way.
+        FAILED_PRECONDITION: it is not the caller's.
         """
 
         return await self._unary_unary(
@@ -1262,18 +1364,16 @@ class PodHostStub(betterproto2_grpclib.ServiceStub):
 
     async def watch_pods(
         self,
-        message: "WatchPodsRequest | None" = None,
+        message: "WatchPodsRequest",
         *,
         timeout: "float | None" = None,
         deadline: "Deadline | None" = None,
         metadata: "MetadataLike | None" = None,
     ) -> "AsyncIterator[PodEvent]":
         """
-        Every pod, then `synced`, then changes.
+        Every pod and the live controllers, then `synced`, then changes. FAILED_PRECONDITION, also later: another
+        process holds the caller's lease.
         """
-
-        if message is None:
-            message = WatchPodsRequest()
 
         async for response in self._unary_stream(
             "/sanfran.v1.PodHost/WatchPods",
@@ -1284,6 +1384,51 @@ class PodHostStub(betterproto2_grpclib.ServiceStub):
             metadata=metadata,
         ):
             yield response
+
+    async def renew_lease(
+        self,
+        message: "RenewLeaseRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "RenewLeaseResponse":
+        """
+        A controller lives until `ttl_ms` after it said so for the last time. ALREADY_EXISTS: another process of that
+        name lives, and watches or has not been silent for so long. A process that follows on one of the
+        same name owns its pods, under new terms.
+        """
+
+        return await self._unary_unary(
+            "/sanfran.v1.PodHost/RenewLease",
+            message,
+            RenewLeaseResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def adopt_pod(
+        self,
+        message: "AdoptPodRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "Pod":
+        """
+        Makes the pod of a controller that does not live the caller's, under a new term. FAILED_PRECONDITION: its
+        owner lives, its term is another one by now, or the caller does not hold its lease.
+        """
+
+        return await self._unary_unary(
+            "/sanfran.v1.PodHost/AdoptPod",
+            message,
+            Pod,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
 
 
 class SidecarStub(betterproto2_grpclib.ServiceStub):
@@ -1707,6 +1852,7 @@ class PodHostBase(betterproto2_grpclib.ServiceBase):
         """
         Answers when the pod exists, not when it is ready; WatchPods tells that. A repeat with the
         same name and controller answers as the first did. RESOURCE_EXHAUSTED at the host's limit.
+        FAILED_PRECONDITION: the caller does not hold its lease.
         """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
@@ -1714,17 +1860,36 @@ class PodHostBase(betterproto2_grpclib.ServiceBase):
     async def delete_pod(self, message: "DeletePodRequest") -> "DeletePodResponse":
         """
         Kills the pod at once. NOT_FOUND is not an error here: the pod is gone either way.
+        FAILED_PRECONDITION: it is not the caller's.
         """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def watch_pods(self, message: "WatchPodsRequest") -> "AsyncIterator[PodEvent]":
         """
-        Every pod, then `synced`, then changes.
+        Every pod and the live controllers, then `synced`, then changes. FAILED_PRECONDITION, also later: another
+        process holds the caller's lease.
         """
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
         yield PodEvent()
+
+    async def renew_lease(self, message: "RenewLeaseRequest") -> "RenewLeaseResponse":
+        """
+        A controller lives until `ttl_ms` after it said so for the last time. ALREADY_EXISTS: another process of that
+        name lives, and watches or has not been silent for so long. A process that follows on one of the
+        same name owns its pods, under new terms.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def adopt_pod(self, message: "AdoptPodRequest") -> "Pod":
+        """
+        Makes the pod of a controller that does not live the caller's, under a new term. FAILED_PRECONDITION: its
+        owner lives, its term is another one by now, or the caller does not hold its lease.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
     async def __rpc_create_pod(
         self, stream: "grpclib.server.Stream[CreatePodRequest, Pod]"
@@ -1753,6 +1918,20 @@ class PodHostBase(betterproto2_grpclib.ServiceBase):
             request,
         )
 
+    async def __rpc_renew_lease(
+        self, stream: "grpclib.server.Stream[RenewLeaseRequest, RenewLeaseResponse]"
+    ) -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.renew_lease(request)
+        await stream.send_message(response)
+
+    async def __rpc_adopt_pod(self, stream: "grpclib.server.Stream[AdoptPodRequest, Pod]") -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.adopt_pod(request)
+        await stream.send_message(response)
+
     def __mapping__(self) -> "dict[str, grpclib.const.Handler]":
         return {
             "/sanfran.v1.PodHost/CreatePod": grpclib.const.Handler(
@@ -1772,6 +1951,18 @@ class PodHostBase(betterproto2_grpclib.ServiceBase):
                 grpclib.const.Cardinality.UNARY_STREAM,
                 WatchPodsRequest,
                 PodEvent,
+            ),
+            "/sanfran.v1.PodHost/RenewLease": grpclib.const.Handler(
+                self.__rpc_renew_lease,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                RenewLeaseRequest,
+                RenewLeaseResponse,
+            ),
+            "/sanfran.v1.PodHost/AdoptPod": grpclib.const.Handler(
+                self.__rpc_adopt_pod,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                AdoptPodRequest,
+                Pod,
             ),
         }
 
