@@ -14,6 +14,7 @@ from grpclib.utils import DeadlineWrapper
 
 from sanfran_common.config import split_host_port
 from sanfran_common.rpc.addresses import UNIX
+from sanfran_common.rpc.codec import CODEC
 
 KEEPALIVE = {
     # A cut network says nothing: without probes a watch would wait for ever on a dead connection.
@@ -33,9 +34,9 @@ def open_channel(address: str) -> Channel:
         address: `host:port` or `unix:/path`.
     """
     if address.startswith(UNIX):
-        return _Channel(path=address.removeprefix(UNIX))
+        return _Channel(path=address.removeprefix(UNIX), codec=CODEC)
     host, number = split_host_port(address)
-    return _Channel(host, number)
+    return _Channel(host, number, codec=CODEC)
 
 
 class _Channel(Channel):

@@ -19,6 +19,8 @@ from sanfran_proto.grpc.health import v1 as health
 
 from sanfran_common.config import join_host_port, split_host_port
 from sanfran_common.rpc.addresses import UNIX
+from sanfran_common.rpc.codec import CODEC
+from sanfran_common.rpc.term import TermFence
 
 CLOSE_PATIENCE = 1.0
 """Seconds until what a client does not read is thrown away at a stop."""
@@ -34,10 +36,19 @@ class RpcServer:
         handlers: the services.
         address: `host:port` (port 0 picks one) or `unix:/path`.
         secret: calls without it are UNAUTHENTICATED; empty: everyone may call.
+        fence: refuses those who were replaced; None: nobody is.
     """
 
-    def __init__(self, handlers: Sequence[ServiceBase], address: str, *, secret: str = "") -> None:
+    def __init__(
+        self,
+        handlers: Sequence[ServiceBase],
+        address: str,
+        *,
+        secret: str = "",
+        fence: TermFence | None = None,
+    ) -> None:
         self._expected = f"Bearer {secret}" if secret else ""
+        self._fence = fence
         self._health = _Health()
         self._server = _ClosingServer([_Guarded(one, self) for one in [*handlers, self._health]])
         self._running = 0
@@ -115,6 +126,8 @@ class RpcServer:
             given = stream.metadata.get("authorization", "") if stream.metadata else ""
             if not hmac.compare_digest(str(given).encode(), self._expected.encode()):
                 raise GRPCError(Status.UNAUTHENTICATED, "metadata authorization: not the secret")
+        if self._fence is not None:
+            self._fence.admit(stream.metadata or {})
         if self._draining:
             raise GRPCError(Status.UNAVAILABLE, "stopping")
 
@@ -135,7 +148,7 @@ class _ClosingServer(Server):
     """grpclib leaves connections open at a stop, for which `wait_closed` of Python 3.12 waits."""
 
     def __init__(self, handlers: Sequence[Any]) -> None:
-        super().__init__(handlers)
+        super().__init__(handlers, codec=CODEC)
         self._protocols: set[_TrackedProtocol] = set()
 
     def _protocol_factory(self) -> H2Protocol:
