@@ -58,6 +58,10 @@ format: $(READY) ## let ruff format and mend what it can
 bench: $(READY) ## measure, each figure beside its reference from the same run
 	$(BIN)/python -m bench
 
+.PHONY: chaos
+chaos: $(READY) ## for two minutes under load, everything that may go wrong; prints what it cost
+	@exec $(BIN)/python -m tests.chaos
+
 .PHONY: proto
 proto: $(READY) ## generate the Python code of the contracts
 	$(BIN)/python proto/generate.py proto/sanfran_proto

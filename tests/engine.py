@@ -45,7 +45,11 @@ class Engine:
         )
         self._reader = threading.Thread(target=self._read, name="engine output")
         self._reader.start()
-        self._ready.wait(START_TIMEOUT)
+        try:
+            self._ready.wait(START_TIMEOUT)
+        except KeyboardInterrupt:  # which does not reach it, in its session
+            self.kill()
+            raise
         if not self.url:
             self.kill()
             raise RuntimeError("the engine did not start:\n" + "".join(self.output))
