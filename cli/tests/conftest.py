@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-PUBLIC = "http://127.0.0.1:18080"
+PUBLIC = "http://127.0.0.1:9"  # nothing listens there
 READY_SECONDS = 20.0
 
 

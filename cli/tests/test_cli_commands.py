@@ -13,7 +13,7 @@ from sanfran_cli.client import Client
 from sanfran_cli.errors import ApiRefused, Refused
 from sanfran_cli.main import main
 
-PUBLIC = "http://127.0.0.1:18080"
+PUBLIC = "http://127.0.0.1:9"  # nothing listens there
 
 
 class Sanfran:
