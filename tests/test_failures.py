@@ -246,6 +246,21 @@ def test_the_environment_of_a_function_is_this_and_no_more(running: Engine) -> N
     assert seen["exec"] == []
 
 
+def test_no_function_can_look_into_the_engines_processes(running: Engine) -> None:
+    code = """
+    const fs = require('node:fs');
+    const found = (file) => { try { return fs.readFileSync(file, 'latin1').includes('SANFRAN_RPC_SECRET'); } catch { return false; } };
+    module.exports = (req, res) => {
+      const pids = fs.readdirSync('/proc').filter((one) => Number(one));
+      const memory = (() => { try { fs.openSync(`/proc/${process.ppid}/mem`); return 'open'; } catch (e) { return e.code; } })();
+      res.json({ pids: pids.length, memory, secrets: pids.filter((pid) => found(`/proc/${pid}/environ`)) });
+    };"""
+    running.deploy("spy", code)
+    seen = running.http.get("/fn/spy").json()
+    assert seen.pop("pids") > 1
+    assert seen == {"memory": "EACCES", "secrets": []}
+
+
 def test_temporary_files_are_private_and_wiped_and_code_is_read_only(running: Engine) -> None:
     code = """
     const fs = require('node:fs'), os = require('node:os'), path = require('node:path');
