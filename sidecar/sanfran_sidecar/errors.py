@@ -16,7 +16,11 @@ class WrongState(SidecarError):
 
 
 class NameTaken(SidecarError):
-    """A pod of this name belongs to another controller."""
+    """A pod of this name belongs to another controller, or a controller of this name lives."""
+
+
+class NotOwner(SidecarError):
+    """The pod is not the caller's, or the caller does not live."""
 
 
 class HostFull(SidecarError):

@@ -7,6 +7,7 @@ import asyncio
 from sanfran_common.config import parse_config
 from sanfran_common.lifecycle import Lifecycle, OwnedTasks, run_service
 from sanfran_common.rpc.server import RpcServer
+from sanfran_common.rpc.term import TermFence
 from sanfran_common.telemetry.admin import AdminServer
 
 from sanfran_sidecar.errors import PodGone
@@ -44,7 +45,9 @@ async def serve(config: SidecarConfig, life: Lifecycle) -> None:
     ):
         phases = _Phases()
         pod = parts.make_pod(config.pod, phases.saw)
-        async with RpcServer([Sidecar(pod)], config.listen, secret=config.rpc_secret) as server:
+        async with RpcServer(
+            [Sidecar(pod)], config.listen, secret=config.rpc_secret, fence=TermFence()
+        ) as server:
             living = tasks.spawn(pod.run(), name="pod")
             stop = tasks.spawn(life.wait_stop(), name="stop")
             warm = tasks.spawn(phases.first_generic.wait(), name="warm")

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from prometheus_client import Gauge
 from sanfran_common.lifecycle import OwnedTasks
 from sanfran_common.rpc.server import RpcServer
+from sanfran_common.rpc.term import TermFence
 from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
 
-from sanfran_sidecar.errors import BadRequest, HostFull, NameTaken, Stopping
+from sanfran_sidecar.errors import BadRequest, HostFull, NameTaken, NotOwner, Stopping
 from sanfran_sidecar.parts import PodParts
 from sanfran_sidecar.pod import Pod
 from sanfran_sidecar.service import Sidecar
@@ -35,6 +36,8 @@ class Hosted:
     name: str
     controller: str
     pod: Pod
+    term: int = 1
+    """Grows with every change of its owner."""
     address: str = ""
     ready: bool = False
     served: asyncio.Future[None] = field(default_factory=lambda: _future())
@@ -49,6 +52,7 @@ class Hosted:
             controller=self.controller,
             sidecar_address=self.address,
             ready=self.ready,
+            term=self.term,
         )
 
 
@@ -77,7 +81,7 @@ class HostedPods:
         self._secret = secret
         self._pods: dict[str, Hosted] = {}
         self._ending: set[asyncio.Future[None]] = set()
-        self._watchers: set[_Watcher] = set()
+        self._watchers: set[Watcher] = set()
         self._stopping = False
 
     async def create(self, name: str, controller: str) -> pb.Pod:
@@ -115,9 +119,27 @@ class HostedPods:
             hosted.pod.end("deleted")
             await asyncio.shield(hosted.ended)
 
-    async def watch(self) -> AsyncGenerator[pb.PodEvent, None]:
-        """Every pod, `synced`, then changes; of each pod only the newest one is kept waiting."""
-        watcher = _Watcher()
+    def get(self, name: str) -> Hosted | None:
+        """A pod that exists."""
+        return self._pods.get(name)
+
+    def hand_over(self, hosted: Hosted, controller: str) -> None:
+        """The pod is that controller's from now on, under a new term."""
+        hosted.controller = controller
+        hosted.term += 1
+        if hosted.address:
+            self.tell(lambda watcher: watcher.put(hosted.message()))
+
+    def owned_by(self, controller: str) -> list[Hosted]:
+        """A controller's pods."""
+        return [hosted for hosted in self._pods.values() if hosted.controller == controller]
+
+    async def watch(self, watcher: Watcher) -> AsyncGenerator[pb.PodEvent, None]:
+        """Every pod, `synced`, then changes; of each pod only the newest one is kept waiting.
+
+        Raises:
+            NotOwner: see `Watcher.end`.
+        """
         for hosted in self._pods.values():
             if hosted.address:
                 watcher.put(hosted.message())
@@ -151,10 +173,12 @@ class HostedPods:
         pod = hosted.pod
         address = "127.0.0.1:0" if self._over_tcp else f"unix:{self._parts.run.new_socket()}"
         try:
-            async with RpcServer([Sidecar(pod)], address, secret=self._secret) as server:
+            async with RpcServer(
+                [Sidecar(pod)], address, secret=self._secret, fence=TermFence()
+            ) as server:
                 hosted.address = server.address
                 hosted.served.set_result(None)
-                self._tell(lambda watcher: watcher.put(hosted.message()))
+                self.tell(lambda watcher: watcher.put(hosted.message()))
                 await pod.run()
                 await pod.readers.wait_nobody(LAST_ANSWERS)
                 await server.drain(LAST_ANSWERS)
@@ -166,7 +190,7 @@ class HostedPods:
             pod.end("the host stops")
             # Only now: who watches the pod itself knows already, and has its last words.
             if hosted.name not in self._pods:  # else the name has a new pod, which was told of
-                self._tell(lambda watcher: watcher.gone(hosted.name))
+                self.tell(lambda watcher: watcher.gone(hosted.name))
             hosted.served.cancel()  # no effect once it is done
             hosted.ended.set_result(None)
             self._ending.discard(hosted.ended)
@@ -178,36 +202,58 @@ class HostedPods:
                 PODS.set(len(self._pods))
         elif phase is Phase.GENERIC and not hosted.ready:
             hosted.ready = True
-            self._tell(lambda watcher: watcher.put(hosted.message()))
+            self.tell(lambda watcher: watcher.put(hosted.message()))
 
-    def _tell(self, what: Callable[[_Watcher], None]) -> None:
+    def tell(self, what: Callable[[Watcher], None]) -> None:
+        """Tells everybody who watches."""
         for watcher in self._watchers:
             what(watcher)
 
 
-class _Watcher:
+class Watcher:
     """What one caller has not been told yet.
 
     Bounded by twice the pods that may exist: one event per pod, and an end is kept only for a pod
-    that the caller knows of.
+    that the caller knows of; and one that names the controllers.
     """
 
     def __init__(self) -> None:
         self.changes = Changes()
         self._known: set[str] = set()
         self._waiting: dict[str, pb.PodEvent] = {}
+        self._controllers: pb.PodEvent | None = None
+        self._ended: NotOwner | None = None
+
+    def controllers(self, live: pb.LiveControllers) -> None:
+        """All that live now."""
+        self._controllers = pb.PodEvent(controllers=live)
+        self.changes.notify()
+
+    def end(self, why: NotOwner) -> None:
+        """It is told nothing more but why."""
+        self._ended = why
+        self.changes.notify()
 
     def put(self, pod: pb.Pod) -> None:
+        """A pod is new, or changed."""
         self._waiting[pod.name] = pb.PodEvent(put=pod)
         self.changes.notify()
 
     def gone(self, name: str) -> None:
+        """A pod is no more."""
         self._waiting.pop(name, None)
         if name in self._known:
             self._waiting[name] = pb.PodEvent(gone=name)
             self.changes.notify()
 
     def take(self) -> list[pb.PodEvent]:
+        """What is to be told next.
+
+        Raises:
+            NotOwner: see `end`.
+        """
+        if self._ended is not None:
+            raise self._ended
         events = list(self._waiting.values())
         self._waiting.clear()
         for event in events:
@@ -215,4 +261,7 @@ class _Watcher:
                 self._known.add(event.put.name)
             else:
                 self._known.discard(event.gone or "")
+        if self._controllers is not None:
+            events.append(self._controllers)
+            self._controllers = None
         return events
