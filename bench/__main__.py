@@ -12,6 +12,7 @@ from bench import (
     router_streams,
     router_table,
     router_workers,
+    scenarios,
     warm,
 )
 
@@ -26,6 +27,7 @@ BENCHMARKS = {
     "cold": cold.report,
     "pods": pods.report,
     "load": load_function.report,
+    "scenarios": scenarios.report,
 }
 GROUPS = {"router": [name for name in BENCHMARKS if name == "warm" or name.startswith("router-")]}
 

@@ -61,7 +61,7 @@ class Autoscaler:
                     next_tick = now + self._policy.report_every
             disturbed.clear()
             names, self._functions.bereft = self._functions.bereft, set()
-            for name in names:
+            for name in sorted(names):
                 self._look(self._functions.of(name), now)
                 self._functions.forget(self._functions.of(name))
             try:
@@ -73,7 +73,7 @@ class Autoscaler:
     async def _tick(self, now: float) -> None:
         for router in self._loads.expire(now):
             log.warning("router silent, its load is forgotten", router=router)
-        for number, name in enumerate({*self._functions.warm, *self._catalog.kept}, 1):
+        for number, name in enumerate(dict.fromkeys((*self._functions.warm, *self._catalog.kept)), 1):
             if name in self._functions.warm or name in self._catalog.kept:  # still
                 function = self._functions.of(name)
                 function.scaler.observe(self._loads.peak(name), now)
