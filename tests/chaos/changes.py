@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,29 +50,34 @@ class Changes:
         self._records = records
         self._tell = tell
         self._codes: dict[str, Code] = {}
+        # Of two changes of one function at once nobody could say which is the newer.
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self.lives: dict[str, Life] = {}
 
     async def create(self, name: str, code: Code) -> Change:
         """Makes a function, or makes it again."""
         self._codes[name] = code
         life = self.lives.setdefault(name, Life())
-        life.become("coming")
-        change = await self._put("POST", self._api, name, {"name": name})
-        if change.applied:
-            life.become("there")
+        async with self._turns[name]:
+            life.become("coming")
+            change = await self._put("POST", self._api, name, {"name": name})
+            if change.applied:
+                life.become("there")
         return change
 
     async def update(self, name: str) -> Change:
         """Gives a function a new version."""
-        return await self._put("PUT", f"{self._api}/{name}", name, {})
+        async with self._turns[name]:
+            return await self._put("PUT", f"{self._api}/{name}", name, {})
 
     async def delete(self, name: str) -> Change:
         """Deletes a function."""
         life = self.lives[name]
-        life.become("leaving")
-        change = await self._send("DELETE", f"{self._api}/{name}", name)
-        if change.applied:
-            life.become("gone")
+        async with self._turns[name]:
+            life.become("leaving")
+            change = await self._send("DELETE", f"{self._api}/{name}", name)
+            if change.applied:
+                life.become("gone")
         return change
 
     async def _put(self, method: str, url: str, name: str, fields: dict[str, str]) -> Change:
