@@ -12,6 +12,7 @@ from bench import (
     router_streams,
     router_table,
     router_workers,
+    runtime,
     scenarios,
     warm,
 )
@@ -25,6 +26,7 @@ BENCHMARKS = {
     "router-workers": router_workers.report,
     "router-streams": router_streams.report,
     "cold": cold.report,
+    "runtime": runtime.report,
     "pods": pods.report,
     "load": load_function.report,
     "scenarios": scenarios.report,
