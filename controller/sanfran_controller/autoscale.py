@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from sanfran_common.telemetry.logs import get_logger
 
@@ -26,6 +27,7 @@ class Autoscaler:
 
     Args:
         idle_timeout: seconds, for functions that set none.
+        elsewhere: whether a function belongs to another controller, which scales it up. Here it only ends.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class Autoscaler:
         policy: ScalingPolicy,
         *,
         idle_timeout: float,
+        elsewhere: Callable[[str], bool] = lambda name: False,
     ) -> None:
+        self._elsewhere = elsewhere
         self._catalog = catalog
         self._functions = functions
         self._activator = activator
@@ -73,7 +77,9 @@ class Autoscaler:
     async def _tick(self, now: float) -> None:
         for router in self._loads.expire(now):
             log.warning("router silent, its load is forgotten", router=router)
-        for number, name in enumerate(dict.fromkeys((*self._functions.warm, *self._catalog.kept)), 1):
+        for number, name in enumerate(
+            dict.fromkeys((*self._functions.warm, *self._catalog.kept)), 1
+        ):
             if name in self._functions.warm or name in self._catalog.kept:  # still
                 function = self._functions.of(name)
                 function.scaler.observe(self._loads.peak(name), now)
@@ -85,11 +91,12 @@ class Autoscaler:
         if function.reconciling is not None or self._catalog.get(function.name) is None:
             return
         settings = self._functions.settings(function.name)
+        elsewhere = self._elsewhere(function.name)
         pods, arriving = len(function.serving), len(function.flights)
         scale = function.scaler.decide(
             ScalingFacts(
                 concurrency=max(settings.concurrency, 1),
-                min_scale=settings.min_scale,
+                min_scale=0 if elsewhere else settings.min_scale,
                 max_scale=settings.max_scale,
                 idle_timeout=settings.idle_timeout_ms / 1000 or self._idle_timeout,
                 pods=pods,
@@ -98,6 +105,8 @@ class Autoscaler:
             ),
             now,
         )
+        if scale.want > pods + arriving and elsewhere:
+            return
         if scale.want > pods + arriving:
             metrics.DECISIONS.labels("scale_up").inc(scale.want - pods - arriving)
             self._say(function, scale.want, scale.why)

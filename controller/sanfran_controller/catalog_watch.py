@@ -38,10 +38,18 @@ class CatalogWatch:
     Args:
         client: of the api service; whoever made it closes it.
         watcher: this controller's id, for the api service's logs.
+        accounted: set while it is known what all pods run. Only then changes are acknowledged: one that a
+            controller process left, which died, may still serve an older version.
     """
 
     def __init__(
-        self, client: RpcClient, catalog: Catalog, updates: Updates, *, watcher: str
+        self,
+        client: RpcClient,
+        catalog: Catalog,
+        updates: Updates,
+        *,
+        watcher: str,
+        accounted: asyncio.Event,
     ) -> None:
         self._channel = client.channel
         self._catalog = catalog
@@ -51,12 +59,7 @@ class CatalogWatch:
         self._undone: dict[int, int] = {}  # events not carried out: a running number → revision
         self._number = 0
         self._barriers: list[_Barrier] = []
-        self._settled = asyncio.Event()
-
-    def settled(self) -> None:
-        """It is known what all pods run. Not before that changes are acknowledged: a pod that a former
-        controller process left may still serve an older version."""
-        self._settled.set()
+        self._accounted = accounted
 
     async def run(self) -> None:
         """Watches for ever, connecting again when the connection breaks."""
@@ -165,7 +168,7 @@ class CatalogWatch:
             while True:
                 # Functions of the first state carry no revision; `synced` stands for them.
                 if revision := await acks.get():
-                    await self._settled.wait()
+                    await self._accounted.wait()
                     applied = pb.WatchApplied(revision=revision)
                     await stream.send_message(pb.WatchFunctionsRequest(applied=applied))
                 places.release()

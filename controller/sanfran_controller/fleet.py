@@ -11,11 +11,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from grpclib import GRPCError
 from sanfran_common.lifecycle import TaskOwner
@@ -24,6 +23,9 @@ from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
 
 from sanfran_controller import metrics, sidecars
+from sanfran_controller.deletions import Deletions
+from sanfran_controller.listener import FleetListener
+from sanfran_controller.ownership import Ownership
 from sanfran_controller.pods import Activation, Pod
 from sanfran_controller.pool import Pool, PoolAction
 from sanfran_controller.providers import (
@@ -48,25 +50,6 @@ next process in the same milliseconds would take the cores from it. Cold calls a
 busy cores: p50 24 and 31 ms without, 18 and 20 ms with it; 0.05 gained nothing."""
 FOUND_TIMEOUT = 90.0
 """Seconds for a pod that a former controller process left recycling: requests may still run in it."""
-DELETE_AGAIN_FIRST, DELETE_AGAIN_MOST = 0.1, 2.0
-
-
-class FleetListener(Protocol):
-    """Whoever uses the pods."""
-
-    async def found(self, pod: Pod, activation: Activation) -> bool:
-        """A pod that a former controller process left active: True to keep it (its `activation` and
-        state are set by then), False to have it recycled."""
-
-    def lost(self, pod: Pod) -> None:
-        """A pod with an activation is gone."""
-
-    def said(self, activation: Activation, words: list[pb.LogLine]) -> None:
-        """The last log lines of an activation that is over."""
-
-    def reclaim(self, count: int) -> int:
-        """No further pod may be started: ends idle activations, `count` at most, and returns how
-        many."""
 
 
 class Fleet(TaskOwner):
@@ -76,7 +59,6 @@ class Fleet(TaskOwner):
         provider: where pods come from.
         pool: decides how many generic pods there should be.
         owner: this controller's name; new pods' names begin with it.
-        owns: tells by a pod's creator whether the pod is this controller's.
         secret: for calls to sidecars.
         start_timeout: seconds until a pod that does not become generic is given up.
         claims_most: claims that may wait.
@@ -88,7 +70,6 @@ class Fleet(TaskOwner):
         pool: Pool,
         *,
         owner: str,
-        owns: Callable[[str], bool],
         secret: str = "",
         start_timeout: float = 30.0,
         claims_most: int = 10_000,
@@ -98,13 +79,18 @@ class Fleet(TaskOwner):
         self.stock = Stock(pool, claims_most=claims_most)
         self.listed = asyncio.Event()  # the provider has told of every pod once
         self.last_action: PoolAction | None = None
+        self.ownership = Ownership(owner)
+        self.accounted = (
+            asyncio.Event()
+        )  # each pod that may serve is known to one who will see to it
+        self.orphaned = asyncio.Event()  # there are pods to adopt
         self._provider = provider
         self._pool = pool
-        self._owner = owner
-        self._owns = owns
+        self._limits = pool.limits  # of all controllers together
         self._secret = secret
         self._start_timeout = start_timeout
-        self._leaving: dict[str, asyncio.Task[None]] = {}
+        self._leaving = Deletions(provider, self._tasks, self._deleted)
+        self._unknown: set[str] = set()  # found, and may serve what is not wanted
         self._leaves_all = False  # this process stops, and its pods go on
         self._listener: FleetListener | None = None
 
@@ -187,9 +173,8 @@ class Fleet(TaskOwner):
         attendant = pod.attendant if pod.activation is None else None
         if attendant is not None and attendant is not asyncio.current_task():
             attendant.cancel()
-        if exists and pod.name not in self._leaving:
-            deletion = self._tasks.spawn(self._delete(pod.name), name=f"delete {pod.name}")
-            self._leaving[pod.name] = deletion
+        if exists:
+            self._leaving.begin(pod.name)
         if pod.activation is not None:
             self.listener.lost(pod)
 
@@ -200,6 +185,7 @@ class Fleet(TaskOwner):
             self._take(news)
 
     def _take(self, news: PodNews) -> None:
+        self.ownership.take(news)
         match news:
             case PodSeen():
                 self._saw(news)
@@ -207,7 +193,7 @@ class Fleet(TaskOwner):
                 self._vanished(name)
             case PodsListed(pods):
                 present = {seen.name for seen in pods}
-                known = [pod.name for pod in self.pods.values() if pod.seen]
+                known = [pod.name for pod in self.pods.values() if pod.term is not None]
                 for name in [*known, *self._leaving]:
                     if name not in present:
                         self._vanished(name)
@@ -215,25 +201,41 @@ class Fleet(TaskOwner):
                     self._saw(seen)
                 self._pool.provider_back()
                 self.listed.set()
+        self._pool.limits = self.ownership.share(self._limits)
+        self._recount()
         self.stock.changed.set()
 
     def _saw(self, seen: PodSeen) -> None:
-        if not self._owns(seen.creator) or seen.name in self._leaving:
-            return
         pod = self.pods.get(seen.name)
+        if pod is not None and pod.term is not None and pod.term != seen.term:
+            self._let_go(pod)
+            pod = None
+        if seen.owner != self.ownership.name:
+            self._leaving.over(seen.name)
+            return
+        if seen.name in self._leaving:
+            return
         if pod is None:
             pod = self._enter(Pod(seen.name, None))
+            self._unknown.add(pod.name)
             self._tasks.spawn(self._expect(pod, FOUND_TIMEOUT), name=f"expect {pod.name}")
-        pod.seen = True
+        pod.term = seen.term
         if seen.ready and seen.sidecar_address and pod.attendant is None:
             pod.attendant = self._tasks.spawn(
-                self._attend(pod, seen.sidecar_address), name=f"attend {pod.name}"
+                self._attend(pod, seen.sidecar_address, seen.term), name=f"attend {pod.name}"
             )
 
+    def _let_go(self, pod: Pod) -> None:
+        """It was adopted by another controller, which took this one for dead; it goes on there."""
+        attendant = pod.attendant
+        self.end(pod, "it has another owner", expected=True, exists=False)
+        self._known(pod.name)
+        if attendant is not None:
+            attendant.cancel()
+
     def _vanished(self, name: str) -> None:
-        deletion = self._leaving.pop(name, None)
-        if deletion is not None:
-            deletion.cancel()
+        self._leaving.over(name)
+        self._known(name)
         pod = self.pods.get(name)
         if pod is not None:
             self.end(pod, "its host says that it is gone", exists=False)
@@ -269,7 +271,7 @@ class Fleet(TaskOwner):
         metrics.CLAIMS_WAITING.set(self.stock.waiting)
         for _ in range(action.start):
             pod = self._enter(
-                Pod(f"{self._owner}-{secrets.token_hex(5)}", asked_at=time.monotonic())
+                Pod(f"{self.ownership.name}-{secrets.token_hex(5)}", asked_at=time.monotonic())
             )
             self._tasks.spawn(self._start(pod), name=f"start {pod.name}")
         for pod in self.stock.oldest_idle(action.stop):
@@ -306,28 +308,23 @@ class Fleet(TaskOwner):
         except TimeoutError:
             self.end(pod, f"not ready after {timeout:g} s")
 
-    async def _delete(self, name: str) -> None:
-        pause = DELETE_AGAIN_FIRST
-        while True:
-            try:
-                await self._provider.delete(name)
-                break
-            except ProviderError as error:
-                log.debug("pod not deleted, trying again", pod=name, why=str(error), pause=pause)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, DELETE_AGAIN_MOST)
-        self._leaving.pop(name, None)
+    def _deleted(self, name: str) -> None:
+        self._known(name)
         self.stock.changed.set()
 
-    async def _wait_deleted(self, name: str) -> None:
-        deletion = self._leaving.get(name)
-        if deletion is not None:
-            await asyncio.wait({deletion})
+    def _known(self, name: str) -> None:
+        self._unknown.discard(name)
+        self._recount()
+
+    def _recount(self) -> None:
+        missed = self._unknown or self.ownership.missed() or not self.listed.is_set()
+        (self.accounted.clear if missed else self.accounted.set)()
+        (self.orphaned.set if self.ownership.orphans() else self.orphaned.clear)()
 
     # -- one pod
 
-    async def _attend(self, pod: Pod, address: str) -> None:
-        async with RpcClient(address, secret=self._secret) as client:
+    async def _attend(self, pod: Pod, address: str, term: int) -> None:
+        async with RpcClient(address, secret=self._secret, term=term) as client:
             pod.sidecar = pb.SidecarStub(client.channel)
             words = await sidecars.follow(pod, self._resolve, self.end)
             if pod.activation is not None:
@@ -337,6 +334,10 @@ class Fleet(TaskOwner):
 
     async def _resolve(self, pod: Pod, state: pb.PodState) -> None:
         """A pod tells its state for the first time: what becomes of it."""
+        await self._settle(pod, state)
+        self._known(pod.name)
+
+    async def _settle(self, pod: Pod, state: pb.PodState) -> None:
         match state.phase:
             case pb.PodPhase.GENERIC:
                 await sidecars.warm(pod)
@@ -368,7 +369,7 @@ class Fleet(TaskOwner):
             self.end(pod, f"not fenced: {error.status.name} {error.message}")
             in_flight = 0
         if pod.state is not PodState.DRAINING:  # lost: then it is dead once it is deleted
-            await self._wait_deleted(pod.name)
+            await self._leaving.wait(pod.name)
         elif in_flight:
             self.stock.held_up(pod)
             self._recycle(pod, activation)

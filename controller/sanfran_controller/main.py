@@ -14,6 +14,7 @@ from sanfran_common.rpc.server import RpcServer
 from sanfran_common.telemetry.admin import AdminServer
 
 from sanfran_controller.activation import Activator
+from sanfran_controller.adoption import Adoption
 from sanfran_controller.autoscale import Autoscaler
 from sanfran_controller.bundles import SmallBundles
 from sanfran_controller.catalog import Catalog
@@ -21,6 +22,7 @@ from sanfran_controller.catalog_watch import CatalogWatch
 from sanfran_controller.config import ControllerConfig
 from sanfran_controller.fleet import Fleet
 from sanfran_controller.functions import Functions
+from sanfran_controller.homing import Homing
 from sanfran_controller.load import Loads
 from sanfran_controller.pool import Pool, PoolLimits
 from sanfran_controller.providers.local import LocalPods
@@ -66,11 +68,11 @@ async def serve(config: ControllerConfig, life: Lifecycle) -> None:
         RpcClient(config.pods, secret=config.rpc_secret) as host,
     ):
         catalog = Catalog(api)
+        provider = LocalPods(host, owner=config.name, process=identity)
         fleet = Fleet(
-            LocalPods(host, creator=config.name),
+            provider,
             pool,
             owner=config.name,
-            owns=lambda creator: creator == config.name,
             secret=config.rpc_secret,
             start_timeout=config.start_timeout,
             claims_most=config.max_waiting,
@@ -79,27 +81,47 @@ async def serve(config: ControllerConfig, life: Lifecycle) -> None:
             catalog, fleet, routes, loads, policy, adopt_patience=config.sync_patience / 2
         )
         fleet.attach(functions)
+        adoption = Adoption(provider, fleet)
         bundles = SmallBundles(api, most=config.bundle_cache_bytes)
         activator = Activator(catalog, functions, fleet, bundles, timeout=config.activation_timeout)
         updates = Updates(catalog, functions, fleet, routes, activator, bundles)
-        watch = CatalogWatch(api, catalog, updates, watcher=identity)
+        watch = CatalogWatch(api, catalog, updates, watcher=identity, accounted=fleet.accounted)
         autoscaler = Autoscaler(
-            catalog, functions, activator, loads, policy, idle_timeout=config.idle_timeout
+            catalog,
+            functions,
+            activator,
+            loads,
+            policy,
+            idle_timeout=config.idle_timeout,
+            elsewhere=lambda name: fleet.ownership.home(name) is not None,
         )
+        homing = Homing(catalog, functions, fleet.ownership, secret=config.rpc_secret)
         service = ControllerService(activator, catalog, functions, fleet, routes, loads)
-        async with bundles, fleet, activator, updates, service, OwnedTasks("controller") as tasks:
-            tasks.loop(watch.run(), name="watch functions")
-            await _until_stop(life, _learn(fleet, catalog, config.sync_patience))
-            watch.settled()
-            tasks.loop(autoscaler.run(), name="scale")
-            async with RpcServer([service], config.rpc_listen, secret=config.rpc_secret) as server:
-                if config.pool_size and not functions.warm:
-                    await _until_stop(life, fleet.stock.filled.wait())
-                if not life.stopping.is_set():
-                    life.ready(rpc=server.address, admin=admin.address)
-                await life.wait_stop()
-                life.not_ready()
-                await server.drain(config.stop_grace)
+        async with adoption:
+            await _until_stop(life, adoption.acquire())
+            async with (
+                bundles,
+                fleet,
+                activator,
+                updates,
+                service,
+                OwnedTasks("controller") as tasks,
+            ):
+                tasks.loop(watch.run(), name="watch functions")
+                await _until_stop(life, _learn(fleet, catalog, config.sync_patience))
+                tasks.loop(autoscaler.run(), name="scale")
+                tasks.loop(homing.run(), name="hand back")
+                async with RpcServer(
+                    [service], config.rpc_listen, secret=config.rpc_secret
+                ) as server:
+                    adoption.serves(server.address)
+                    if config.pool_size and not functions.warm:
+                        await _until_stop(life, fleet.stock.filled.wait())
+                    if not life.stopping.is_set():
+                        life.ready(rpc=server.address, admin=admin.address)
+                    await life.wait_stop()
+                    life.not_ready()
+                    await server.drain(config.stop_grace)
 
 
 async def _learn(fleet: Fleet, catalog: Catalog, patience: float) -> None:

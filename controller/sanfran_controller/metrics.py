@@ -13,7 +13,7 @@ POOL_MISSES = Counter(
 )
 DECISIONS = Counter(
     "sanfran_controller_decisions",
-    "Pods that decisions were about: start, stop, reclaim, scale_up, scale_down, idle",
+    "Pods that decisions were about: start, stop, reclaim, scale_up, scale_down, idle, hand_back",
     ["decision"],
 )
 STARTS = Counter("sanfran_controller_pod_starts", "Pods asked for, by outcome", ["outcome"])
@@ -21,6 +21,9 @@ START_SECONDS = Histogram(
     "sanfran_controller_pod_start_seconds",
     "From asking for a pod until it is generic",
     buckets=(0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+)
+ADOPTED = Counter(
+    "sanfran_controller_pods_adopted", "Pods taken over from controllers that live no more"
 )
 LOST = Counter("sanfran_controller_pods_lost", "Pods that went without being told to")
 ACTIVATIONS = Counter("sanfran_controller_activations", "Activations by outcome", ["outcome"])

@@ -41,9 +41,9 @@ class Pod:
         "log_readers",
         "name",
         "resolved",
-        "seen",
         "sidecar",
         "state",
+        "term",
     )
 
     def __init__(self, name: str, asked_at: float | None) -> None:
@@ -51,7 +51,7 @@ class Pod:
         self.asked_at = asked_at
         self.state = PodState.STARTING
         self.resolved = asyncio.Event()  # it is no longer STARTING
-        self.seen = False  # the provider has told of it
+        self.term: int | None = None  # under which it is ours; None: not told of it yet
 
         # Of its sidecar, once that is called.
         self.sidecar: pb.SidecarStub | None = None

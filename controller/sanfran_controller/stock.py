@@ -34,8 +34,6 @@ class Stock:
         self._claims: ClaimQueue[asyncio.Future[Pod]] = ClaimQueue(claims_most)
         self._counts: Counter[PodState] = Counter()
         self._returning = 0
-        # Growth leaves these for functions that have no pod at all.
-        self._reserve = pool.limits.size // 2
 
     @property
     def waiting(self) -> int:
@@ -153,7 +151,9 @@ class Stock:
 
     def _hand_out(self) -> None:
         while self._idle:
-            turn = self._claims.take(growth=len(self._idle) > self._reserve)
+            # Growth leaves half of the pool to functions that have no pod at all.
+            spare = len(self._idle) > self._pool.limits.size // 2
+            turn = self._claims.take(growth=spare)
             if turn is None:
                 return
             if turn.done():  # cancelled in this very tick

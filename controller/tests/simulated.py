@@ -11,6 +11,7 @@ from typing import Any
 from grpclib import GRPCError, Status
 from sanfran_common.lifecycle import OwnedTasks
 from sanfran_common.rpc.server import RpcServer
+from sanfran_common.rpc.term import TermFence
 from sanfran_proto.sanfran import v1 as pb
 
 PATIENCE = 8.0
@@ -42,6 +43,7 @@ class SimPod(pb.SidecarBase):
 
     def __init__(self, name: str, controller: str, host: SimHost) -> None:
         self.name, self.controller, self.host = name, controller, host
+        self.term = 1
         self.address_number = 0
         self.phase = Phase.GENERIC
         self.activation_id = ""
@@ -146,7 +148,11 @@ class SimHost(pb.PodHostBase):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.changes = Changes()  # of anything
-        self.membership = Changes()  # of which pods there are, and which can be called
+        self.membership = Changes()  # of pods, whose they are, and of controllers
+        self.ttl = 5.0  # seconds, whatever controllers ask for
+        self.live: dict[str, pb.LiveController] = {}
+        self._processes: dict[str, str] = {}
+        self._expiries: dict[str, asyncio.TimerHandle] = {}
         self.start_delay = 0.01
         self.start_error = Status.RESOURCE_EXHAUSTED
         self.fail_start: Callable[[int], bool] = lambda number: False
@@ -178,6 +184,9 @@ class SimHost(pb.PodHostBase):
             return
         await self._server.__aexit__(None, None, None)
         self._server = None
+        for expiry in self._expiries.values():
+            expiry.cancel()
+        self.live.clear()
         await self._tasks.__aexit__(None, None, None)
         for pod in list(self.pods.values()):
             await self._kill(pod)
@@ -206,7 +215,8 @@ class SimHost(pb.PodHostBase):
 
     async def _start(self, pod: SimPod) -> None:
         await asyncio.sleep(self.start_delay)
-        pod.server = await RpcServer([pod], f"unix:{self.folder}/{pod.name}").__aenter__()
+        address = f"unix:{self.folder}/{pod.name}"
+        pod.server = await RpcServer([pod], address, fence=TermFence()).__aenter__()
         self._members_changed()
 
     def _members_changed(self) -> None:
@@ -231,15 +241,63 @@ class SimHost(pb.PodHostBase):
             controller=pod.controller,
             sidecar_address=f"unix:{self.folder}/{pod.name}",
             ready=pod.server is not None,
+            term=pod.term,
         )
 
+    async def renew_lease(self, message: pb.RenewLeaseRequest) -> pb.RenewLeaseResponse:
+        name, process = message.controller, message.process
+        if name in self.live and process != self._processes[name] and self.live[name].watches:
+            raise GRPCError(Status.ALREADY_EXISTS, f"{name} lives")
+        if process != self._processes.setdefault(name, process):
+            self._processes[name] = process
+            for pod in self.pods.values():
+                pod.term += pod.controller == name
+        watches = name in self.live and self.live[name].watches
+        self.live[name] = pb.LiveController(name=name, address=message.address, watches=watches)
+        if name in self._expiries:
+            self._expiries[name].cancel()
+        expiry = asyncio.get_running_loop().call_later(self.ttl, self._expire, name)
+        self._expiries[name] = expiry
+        self._members_changed()
+        return pb.RenewLeaseResponse()
+
+    def _expire(self, name: str) -> None:
+        self.live.pop(name, None)
+        self._members_changed()
+
+    async def adopt_pod(self, message: pb.AdoptPodRequest) -> pb.Pod:
+        pod = self.pods.get(message.name)
+        if pod is None or pod.term != message.term or pod.controller in self.live:
+            raise GRPCError(Status.FAILED_PRECONDITION, "not to be had")
+        pod.controller, pod.term = message.controller, pod.term + 1
+        self._members_changed()
+        return self.pod(pod)
+
     async def watch_pods(self, message: pb.WatchPodsRequest) -> AsyncIterator[pb.PodEvent]:
-        told: dict[str, bool] = {}
+        self._watches(message.controller, True)
+        try:
+            async for event in self._events():
+                yield event
+        finally:
+            self._watches(message.controller, False)
+
+    def _watches(self, name: str, watches: bool) -> None:
+        if name in self.live:
+            address = self.live[name].address
+            self.live[name] = pb.LiveController(name=name, address=address, watches=watches)
+            self._members_changed()
+
+    async def _events(self) -> AsyncIterator[pb.PodEvent]:
+        told: dict[str, tuple[bool, int]] = {}
+        live: list[pb.LiveController] = []
         synced = False
         while True:
+            if live != list(self.live.values()):
+                live = list(self.live.values())
+                yield pb.PodEvent(controllers=pb.LiveControllers(controllers=live))
             for name, pod in list(self.pods.items()):
-                if told.get(name) is not (pod.server is not None):
-                    told[name] = pod.server is not None
+                if told.get(name) != (pod.server is not None, pod.term):
+                    told[name] = (pod.server is not None, pod.term)
                     yield pb.PodEvent(put=self.pod(pod))
             for name in [name for name in told if name not in self.pods]:
                 del told[name]

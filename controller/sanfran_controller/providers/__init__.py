@@ -1,7 +1,8 @@
 """Where pods come from. `local` asks a pod host; others fill the same small interface.
 
-A provider creates, deletes and watches; it decides nothing. Which pods are wanted, and what they
-do, is the controller's business, and what they do it learns from their sidecars.
+A provider creates, deletes and watches, and keeps the record of ownership: which controllers live, and
+whose each pod is. It decides nothing. Which pods are wanted, and what they do, is the controller's
+business, and what they do it learns from their sidecars.
 """
 
 from __future__ import annotations
@@ -17,15 +18,18 @@ class PodSeen:
 
     Args:
         name: unique among all pods of all controllers.
-        creator: the `--name` of the controller that created it.
+        owner: the `--name` of the controller whose it is.
         sidecar_address: of its Sidecar service; empty until it is known.
         ready: its sidecar can be called.
+        term: grows with every change of the owner, also to another process of the same name. Its
+            sidecar refuses whoever calls with an older one.
     """
 
     name: str
-    creator: str
+    owner: str
     sidecar_address: str
     ready: bool
+    term: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,29 @@ class PodsListed:
     pods: tuple[PodSeen, ...]
 
 
-PodNews = PodsListed | PodSeen | PodVanished
+@dataclass(frozen=True, slots=True)
+class ControllerSeen:
+    """A controller lives.
+
+    Args:
+        name: its `--name`.
+        address: where it is called; empty: nowhere yet.
+        watches: its process is connected. One that has died is not, while its lease still runs.
+    """
+
+    name: str
+    address: str
+    watches: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ControllersListed:
+    """All controllers that live, by name."""
+
+    controllers: tuple[ControllerSeen, ...]
+
+
+PodNews = PodsListed | PodSeen | PodVanished | ControllersListed
 
 
 class ProviderError(Exception):
@@ -53,8 +79,12 @@ class ProviderFull(ProviderError):
     """There is no room for another pod, until one is deleted."""
 
 
+class NameHeld(ProviderError):
+    """Another process that lives has this controller's name."""
+
+
 class PodProvider(Protocol):
-    """Creates, deletes and watches pods."""
+    """Creates, deletes and watches pods, in the name of one controller process."""
 
     async def create(self, name: str) -> None:
         """Returns when the pod exists; `watch` tells when it is ready.
@@ -65,12 +95,32 @@ class PodProvider(Protocol):
         """
 
     async def delete(self, name: str) -> None:
-        """Kills the pod at once. Returns when it can serve nobody any more, or never existed.
+        """Kills the pod at once. Returns when it can serve nobody any more, never existed, or is another
+        controller's.
 
         Raises:
             ProviderError: it may still run.
         """
 
+    async def renew(self, address: str) -> None:
+        """This controller lives, and for some seconds from now will be believed to.
+
+        Args:
+            address: where it is called; empty: nowhere yet.
+
+        Raises:
+            NameHeld: another process of the same name lives.
+            ProviderError: it could not be told.
+        """
+
+    async def adopt(self, pod: PodSeen) -> None:
+        """Makes the pod of a controller that does not live this one's, under a new term. `watch` tells
+        when that happened, to this controller or to another that was faster.
+
+        Raises:
+            ProviderError: it could not be told.
+        """
+
     def watch(self) -> AsyncGenerator[PodNews]:
-        """Yields `PodsListed`, then changes, for ever. After a broken connection it connects again by
-        itself and yields a new `PodsListed`."""
+        """Yields `PodsListed` after the `ControllersListed` of that moment, then changes, for ever. After a
+        broken connection it connects again by itself and lists everything anew."""

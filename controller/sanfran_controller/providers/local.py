@@ -12,6 +12,9 @@ from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
 
 from sanfran_controller.providers import (
+    ControllerSeen,
+    ControllersListed,
+    NameHeld,
     PodNews,
     PodSeen,
     PodsListed,
@@ -26,6 +29,11 @@ log = get_logger("pods")
 CREATE_TIMEOUT = 5.0
 """Seconds; the host answers when the pod exists, before its process is ready."""
 DELETE_TIMEOUT = 5.0
+RENEW_TIMEOUT = 1.0
+ADOPT_TIMEOUT = 2.0
+LEASE = 5.0
+"""Seconds that a controller may be silent until others take its pods: several renewals, and more than a busy
+machine holds a process up."""
 RECONNECT_FIRST, RECONNECT_MOST = 0.05, 0.25
 
 
@@ -34,16 +42,18 @@ class LocalPods:
 
     Args:
         client: of the pod host; whoever made it closes it.
-        creator: the controller's name, written to the pods that it creates.
+        owner: the controller's name, written to its pods.
+        process: unique to this process, which follows on others of the same name.
     """
 
-    def __init__(self, client: RpcClient, *, creator: str) -> None:
+    def __init__(self, client: RpcClient, *, owner: str, process: str) -> None:
         self._host = pb.PodHostStub(client.channel)
-        self._creator = creator
+        self._owner = owner
+        self._process = process
 
     async def create(self, name: str) -> None:
         """See `PodProvider.create`."""
-        request = pb.CreatePodRequest(name=name, controller=self._creator)
+        request = pb.CreatePodRequest(name=name, controller=self._owner, process=self._process)
         try:
             await self._host.create_pod(request, timeout=CREATE_TIMEOUT)
         except GRPCError as error:
@@ -53,8 +63,34 @@ class LocalPods:
 
     async def delete(self, name: str) -> None:
         """See `PodProvider.delete`."""
+        request = pb.DeletePodRequest(name=name, controller=self._owner, process=self._process)
         try:
-            await self._host.delete_pod(pb.DeletePodRequest(name=name), timeout=DELETE_TIMEOUT)
+            await self._host.delete_pod(request, timeout=DELETE_TIMEOUT)
+        except GRPCError as error:
+            if error.status is not Status.FAILED_PRECONDITION:  # which says that it is not ours
+                raise ProviderError(f"{error.status.name}: {error.message}") from error
+
+    async def renew(self, address: str) -> None:
+        """See `PodProvider.renew`."""
+        request = pb.RenewLeaseRequest(
+            controller=self._owner,
+            process=self._process,
+            address=address,
+            ttl_ms=round(LEASE * 1000),
+        )
+        try:
+            await self._host.renew_lease(request, timeout=RENEW_TIMEOUT)
+        except GRPCError as error:
+            kind = NameHeld if error.status is Status.ALREADY_EXISTS else ProviderError
+            raise kind(f"{error.status.name}: {error.message}") from error
+
+    async def adopt(self, pod: PodSeen) -> None:
+        """See `PodProvider.adopt`."""
+        request = pb.AdoptPodRequest(
+            name=pod.name, term=pod.term, controller=self._owner, process=self._process
+        )
+        try:
+            await self._host.adopt_pod(request, timeout=ADOPT_TIMEOUT)
         except GRPCError as error:
             raise ProviderError(f"{error.status.name}: {error.message}") from error
 
@@ -77,7 +113,8 @@ class LocalPods:
 
     async def _watch_once(self) -> AsyncGenerator[PodNews]:
         listed: dict[str, PodSeen] | None = {}
-        async with reading(self._host.watch_pods(pb.WatchPodsRequest())) as events:
+        request = pb.WatchPodsRequest(controller=self._owner, process=self._process)
+        async with reading(self._host.watch_pods(request)) as events:
             async for event in events:
                 if event.put is not None:
                     seen = _seen(event.put)
@@ -90,10 +127,18 @@ class LocalPods:
                         yield PodVanished(event.gone)
                     else:
                         listed.pop(event.gone, None)
+                elif event.controllers is not None:
+                    yield _live(event.controllers)
                 elif event.synced is not None and listed is not None:
                     yield PodsListed(tuple(listed.values()))
                     listed = None
 
 
 def _seen(pod: pb.Pod) -> PodSeen:
-    return PodSeen(pod.name, pod.controller, pod.sidecar_address, pod.ready)
+    return PodSeen(pod.name, pod.controller, pod.sidecar_address, pod.ready, pod.term)
+
+
+def _live(live: pb.LiveControllers) -> ControllersListed:
+    return ControllersListed(
+        tuple(ControllerSeen(one.name, one.address, one.watches) for one in live.controllers)
+    )

@@ -1,0 +1,27 @@
+"""What the fleet needs of those who use its pods."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from sanfran_proto.sanfran import v1 as pb
+
+from sanfran_controller.pods import Activation, Pod
+
+
+class FleetListener(Protocol):
+    """Whoever uses the pods."""
+
+    async def found(self, pod: Pod, activation: Activation) -> bool:
+        """A pod that a former controller process left active: True to keep it (its `activation` and
+        state are set by then), False to have it recycled."""
+
+    def lost(self, pod: Pod) -> None:
+        """A pod with an activation is gone."""
+
+    def said(self, activation: Activation, words: list[pb.LogLine]) -> None:
+        """The last log lines of an activation that is over."""
+
+    def reclaim(self, count: int) -> int:
+        """No further pod may be started: ends idle activations, `count` at most, and returns how
+        many."""
