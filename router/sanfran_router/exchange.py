@@ -59,6 +59,7 @@ class Exchange:
     _interim = 0
     _again = False
     _repeated = False
+    _kept_lost: Endpoint | None = None
 
     def __init__(
         self, plane: DataPlane, client: ClientConnection, request: Request, function: Function
@@ -248,9 +249,11 @@ class Exchange:
             self.fail(errors.POD_FAILED)
         elif unseen:
             self._retry("stale")
-        elif self._repeated or not self.request.idempotent:
+        elif not self.request.idempotent or (self._repeated and endpoint is not self._kept_lost):
             self.fail(errors.POD_FAILED)
         else:
+            # A dying process may have closed what was kept and still take what is new: one death.
+            self._kept_lost = endpoint if upstream.reused else None
             self._repeated = True
             self._retry("stale" if upstream.reused else "died")
 

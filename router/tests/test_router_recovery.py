@@ -339,6 +339,59 @@ async def test_a_process_that_dies_is_retried_once_for_idempotent_methods(world:
     assert (await client.answer()).body == b"ok"
 
 
+async def test_a_kept_and_a_fresh_connection_lost_to_a_dying_process_are_one_death(
+    world: World,
+) -> None:
+    async def dies(pod: PodConnection) -> None:
+        if len(dying.heads) > 1:
+            pod.reset()
+            raise ConnectionResetError
+        pod.send(world.ok)
+
+    dying = await world.pod(dies)
+    world.controller.route(dying)
+    await world.start_controller()
+    await world.start_router()
+    client = await world.client()
+    client.get()
+    assert (await client.answer()).body == b"ok"
+    other = await world.pod(activation="act-2")
+
+    async def activate(name: str) -> Any:
+        return world.controller.route(other)
+
+    world.controller.on_activate = activate
+    client.get()
+    assert (await client.answer()).body == b"ok"
+    assert (len(dying.heads), len(other.heads)) == (3, 1)
+
+
+async def test_a_process_that_dies_three_times_over_is_502(world: World) -> None:
+    async def dies(pod: PodConnection) -> None:
+        if len(first.heads) > 1:
+            pod.reset()
+            raise ConnectionResetError
+        pod.send(world.ok)
+
+    first = await world.pod(dies)
+    world.controller.route(first)
+    await world.start_controller()
+    await world.start_router()
+    client = await world.client()
+    client.get()
+    assert (await client.answer()).body == b"ok"
+    second, third = [await world.pod(dies, activation=f"act-{n}") for n in range(2)]
+
+    async def activate(name: str) -> Any:
+        return world.controller.route(second, third)
+
+    world.controller.on_activate = activate
+    client.get()
+    assert (await client.answer()).status == 502
+    assert len(first.heads) == 3
+    assert len(second.heads) + len(third.heads) == 1
+
+
 async def test_a_second_death_is_502(world: World) -> None:
     async def dies(pod: PodConnection) -> None:
         pod.reset()

@@ -174,6 +174,8 @@ async def kill_router(scene: Scene) -> Damage:
         away = call.ended >= since and call.began <= back
         if away and call.outcome == "refused":
             return "nobody listened"
+        if away and call.outcome == "503 stopping":
+            return "the router was about to be gone"
         if away and call.began >= since and call.outcome.startswith("broken before"):
             return "its connection had not been accepted, or was idle"
         return ""
