@@ -8,13 +8,14 @@ from collections import Counter
 from types import TracebackType
 from typing import Any, cast
 
-from grpclib.client import Channel, Stream
+from grpclib.client import Channel, Handler, Stream
 from grpclib.protocol import H2Protocol
 from grpclib.utils import DeadlineWrapper
 
 from sanfran_common.config import split_host_port
 from sanfran_common.rpc.addresses import UNIX
 from sanfran_common.rpc.codec import CODEC
+from sanfran_common.rpc.protocol import Protocol
 
 KEEPALIVE = {
     # A cut network says nothing: without probes a watch would wait for ever on a dead connection.
@@ -44,6 +45,9 @@ class _Channel(Channel):
         stream = super().request(*args, **settings)
         cast("Any", stream).__class__ = _Stream
         return stream
+
+    def _protocol_factory(self) -> Protocol:
+        return Protocol(Handler(), self._config, self._h2_config)
 
     async def _create_connection(self) -> H2Protocol:
         protocol = await super()._create_connection()

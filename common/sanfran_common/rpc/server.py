@@ -20,6 +20,7 @@ from sanfran_proto.grpc.health import v1 as health
 from sanfran_common.config import join_host_port, split_host_port
 from sanfran_common.rpc.addresses import UNIX
 from sanfran_common.rpc.codec import CODEC
+from sanfran_common.rpc.protocol import Protocol
 from sanfran_common.rpc.term import TermFence
 
 CLOSE_PATIENCE = 1.0
@@ -177,7 +178,7 @@ class _ClosingServer(Server):
             await self.wait_closed()
 
 
-class _TrackedProtocol(H2Protocol):
+class _TrackedProtocol(Protocol):
     all: set[_TrackedProtocol]
     transport: asyncio.Transport
 
