@@ -115,9 +115,7 @@ class Engine:
         self.catalog = Catalog(nobody)
         self.catalog.synced.set()
         self._bundles = SmallBundles(nobody, most=0)
-        self.fleet = Fleet(
-            self.provider, Pool(limits), owner=CREATOR, owns=lambda creator: creator == CREATOR
-        )
+        self.fleet = Fleet(self.provider, Pool(limits), owner=CREATOR)
         self.functions = Functions(self.catalog, self.fleet, self._routes, loads, policy)
         self.fleet.attach(self.functions)
         self._activator = Activator(

@@ -134,7 +134,7 @@ class Provider:
         self._starting = 0
         self._news: asyncio.Queue[PodNews] = asyncio.Queue()
 
-    def client(self, address: str, *, secret: str = "") -> Client:
+    def client(self, address: str, **_: object) -> Client:
         """What the fleet calls a pod's sidecar with."""
         return Client(self.pods[address])
 
@@ -176,6 +176,12 @@ class Provider:
         if pod is not None:
             pod.become(Phase.GONE)
             self._news.put_nowait(PodVanished(name))
+
+    async def renew(self, address: str) -> None:
+        """See `PodProvider.renew`. Nobody else is there."""
+
+    async def adopt(self, pod: PodSeen) -> None:
+        """See `PodProvider.adopt`. There is none to adopt."""
 
     async def watch(self) -> AsyncGenerator[PodNews]:
         """See `PodProvider.watch`."""

@@ -162,7 +162,7 @@ class Fleet(TaskOwner):
         if pod.state is PodState.GONE or self._leaves_all:
             return
         if pod.state is PodState.STARTING and pod.asked_at is not None:
-            self._pool.start_failed(time.monotonic())
+            self._pool.start_failed(time.monotonic(), pod.asked_at)
             metrics.STARTS.labels("failed").inc()
         (log.info if expected else log.warning)("pod ends", pod=pod.name, why=why)
         if not expected:
@@ -344,7 +344,7 @@ class Fleet(TaskOwner):
                 pod.address = state.address
                 if pod.asked_at is not None:
                     took = time.monotonic() - pod.asked_at
-                    self._pool.started(took)
+                    self._pool.started(took, time.monotonic())
                     metrics.STARTS.labels("ready").inc()
                     metrics.START_SECONDS.observe(took)
                 self.stock.step(pod, PodEvent.WARMED)

@@ -1,9 +1,10 @@
 """How many generic pods there should be. Decides only: facts and `now` in, an action out.
 
 The target is the number of pods that claims will take while one pod starts (Little's law: rate
-times time), doubled against chance, and never below the pool's size nor above its maximum. Pods
+times time), with what chance may add to it, and never below the pool's size nor above its maximum. Pods
 that start or come back from recycling count as there, so that a burst starts what it lacks and no
-more. Surplus is given up only after it lasted, and only as much as lay idle all that time.
+more; one that takes far longer than others did does not, so that nobody waits for what may never come.
+Surplus is given up only after it lasted, and only as much as lay idle all that time.
 
 All times are seconds of one monotonic clock.
 """
@@ -11,12 +12,18 @@ All times are seconds of one monotonic clock.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, exp
+from enum import StrEnum
+from math import ceil, exp, sqrt
 
-SAFETY = 2.0
-"""Claims come in clumps: with a Poisson rate, twice the mean is rarely exceeded within one start."""
-FAST, SLOW = 2.0, 30.0
-"""Time constants of the two rates. The fast one sees a spike; the slow one remembers it."""
+SAFETY = 3.0
+"""Standard deviations of a Poisson count above its mean, which is exceeded once in 500 starts or so."""
+SLOW = 30.0
+"""Time constant of the rate that remembers."""
+SPAN = 1.0
+"""Seconds over which claims are counted to see a rate that has begun: see `Sustained`."""
+OVERDUE_TIMES, OVERDUE_LEAST = 4.0, 1.0
+"""A start that takes this many times as long as others did, and at least so many seconds, is not relied
+upon. Where one start in five hangs, the 99th percentile of waits was a whole activation timeout without it."""
 FIRST_GUESS = 0.5
 """A pod's start time before one was measured."""
 START_WEIGHT = 0.3
@@ -61,6 +68,8 @@ class PoolFacts:
         returning: pods that recycle and will be generic within moments.
         waiting: claims without a pod.
         pods: every pod that exists, whatever it does, also those about to be deleted.
+        overdue: of those arriving, the ones asked for longer than `Pool.overdue_after` ago.
+        overdue_at: when the next one will be; None: none of them arrives.
     """
 
     idle: int
@@ -68,6 +77,32 @@ class PoolFacts:
     returning: int
     waiting: int
     pods: int
+    overdue: int = 0
+    overdue_at: float | None = None
+
+    @property
+    def coming(self) -> int:
+        """Pods that can be claimed now or in moments."""
+        return self.idle + self.arriving - self.overdue + self.returning
+
+    def __str__(self) -> str:
+        late = f" ({self.overdue} overdue)" if self.overdue else ""
+        return (
+            f"idle {self.idle}, starting {self.arriving}{late}, returning {self.returning}, "
+            f"claims {self.waiting}, pods {self.pods}"
+        )
+
+
+class PoolReason(StrEnum):
+    """Why the pool does what it does, for programs."""
+
+    CLAIMS_WAIT = "claims_wait"
+    BELOW_TARGET = "below_target"
+    AS_WANTED = "as_wanted"
+    COOLING = "cooling"  # a surplus that has not lasted yet
+    SURPLUS = "surplus"
+    LIMIT = "limit"  # no further pod may be started
+    BACKOFF = "backoff"  # starts have failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +114,8 @@ class PoolAction:
         stop: idle generic pods to delete.
         reclaim: idle activations to end, since there may be no further pod.
         target: generic pods wanted.
-        why: the reason, for people.
+        reason: why, for programs.
+        why: the same for people, with numbers.
         again_at: decide again at this time, also when nothing happens; None: no need.
     """
 
@@ -87,6 +123,7 @@ class PoolAction:
     stop: int
     reclaim: int
     target: int
+    reason: PoolReason
     why: str
     again_at: float | None = None
 
@@ -111,15 +148,50 @@ class Rate:
         return self._value * exp(-max(now - self._at, 0.0) / self._over)
 
 
+class Sustained:
+    """Events per second that have lasted: the second highest count of the last three spans.
+
+    A burst is in one of them, and tells nothing of what comes after it; a rate that has begun is in two.
+    """
+
+    __slots__ = ("_began", "_counts")
+
+    def __init__(self) -> None:
+        self._began = 0.0
+        self._counts: tuple[int, ...] = (
+            0,
+            0,
+            0,
+        )  # of the newest span, which is not over, and before
+
+    def count(self, now: float) -> None:
+        """One event happened."""
+        self._roll(now)
+        newest, *others = self._counts
+        self._counts = (newest + 1, *others)
+
+    def at(self, now: float) -> float:
+        """Events per second as of now."""
+        self._roll(now)
+        return sorted(self._counts)[1] / SPAN
+
+    def _roll(self, now: float) -> None:
+        passed = int(max(now - self._began, 0.0) / SPAN)
+        if passed:
+            self._counts = ((0,) * min(passed, 3) + self._counts)[:3]
+            self._began += passed * SPAN
+
+
 class Pool:
     """Remembers rates, start times and failures; `decide` says what to do."""
 
     def __init__(self, limits: PoolLimits) -> None:
         self.limits = limits
         self.start_time = FIRST_GUESS
-        self._fast, self._slow = Rate(FAST), Rate(SLOW)
+        self._now, self._lately = Sustained(), Rate(SLOW)
         self._failures = 0
         self._not_before = 0.0
+        self._worked_at = 0.0  # a start, at last
         self._full_at, self._full_until = 0, 0.0
         self._reclaim_from = 0.0
         self._surplus_since: float | None = None
@@ -127,21 +199,22 @@ class Pool:
 
     def claimed(self, now: float) -> None:
         """Somebody wants a generic pod, whether or not there is one."""
-        self._fast.count(now)
-        self._slow.count(now)
+        self._now.count(now)
+        self._lately.count(now)
 
-    def started(self, took: float) -> None:
+    def started(self, took: float, now: float) -> None:
         """A pod became generic `took` seconds after it was asked for."""
         self.start_time += START_WEIGHT * (took - self.start_time)
+        self._worked_at = now
         self.provider_back()
 
-    def start_failed(self, now: float) -> None:
+    def start_failed(self, now: float, asked_at: float) -> None:
         """A pod could not be started: the next start waits, twice as long after each failure.
 
         Starts fail together when they fail for one reason, so those that fail during a pause
-        say nothing new.
+        say nothing new; nor does one that hung while others came.
         """
-        if now < self._not_before:
+        if now < self._not_before or asked_at < self._worked_at:
             return
         pause = min(BACKOFF_FIRST * 2**self._failures, BACKOFF_MOST)
         self._failures = min(self._failures + 1, 16)
@@ -161,23 +234,30 @@ class Pool:
         self._failures = 0
         self._not_before = 0.0
 
+    @property
+    def overdue_after(self) -> float:
+        """Seconds after which a start is not relied upon any more."""
+        return max(OVERDUE_LEAST, OVERDUE_TIMES * self.start_time)
+
+    def rate(self, now: float) -> float:
+        """Claims per second that are to be expected."""
+        return max(self._now.at(now), self._lately.at(now))
+
     def target(self, now: float) -> int:
         """Generic pods wanted now."""
-        rate = max(self._fast.at(now), self._slow.at(now))
+        taken = self.rate(now) * self.start_time
         # A remnant of a rate is no reason for a pod: hence not the plain ceiling.
-        lead = ceil(rate * self.start_time * SAFETY - 0.05)
+        lead = ceil(taken + SAFETY * sqrt(taken) - 0.5)
         return max(self.limits.size, min(lead, self.limits.most))
 
     def wants_back(self, facts: PoolFacts, now: float) -> bool:
         """Whether a pod whose activation ends is worth recycling; else it is deleted."""
-        coming = facts.idle + facts.arriving + facts.returning
-        return coming < self.target(now) + facts.waiting
+        return facts.coming < self.target(now) + facts.waiting
 
     def decide(self, facts: PoolFacts, now: float) -> PoolAction:
         """What to do, given how things stand."""
         target = self.target(now)
-        coming = facts.idle + facts.arriving + facts.returning
-        missing = target + facts.waiting - coming
+        missing = target + facts.waiting - facts.coming
         if missing >= 0:
             self._surplus_since = None
         if missing > 0:
@@ -187,7 +267,8 @@ class Pool:
         # A target above the size falls by itself, and nothing else may happen then.
         falls = target > self.limits.size
         again_at = now + self.limits.surplus_after if falls else None
-        return PoolAction(0, 0, 0, target, "as wanted", again_at)
+        again_at = _first(again_at, facts.overdue_at)
+        return PoolAction(0, 0, 0, target, PoolReason.AS_WANTED, "as wanted", again_at)
 
     def _fill(self, facts: PoolFacts, now: float, target: int, missing: int) -> PoolAction:
         most = self.limits.pods
@@ -196,21 +277,28 @@ class Pool:
         room = max(most - facts.pods, 0)
         # An activation that nobody uses costs its function one claim when it is called again, and an
         # empty pool costs the next cold function a start. Hence idle ones make room for both.
-        without = facts.waiting + min(target, self.limits.size) - (target + facts.waiting - missing)
+        without = facts.waiting + min(target, self.limits.size) - facts.coming
         reclaim = max(without - room, 0)
         again_at = now + (RECLAIM_AGAIN if facts.waiting else RECLAIM_CALMLY) if reclaim else None
         if reclaim and now < self._reclaim_from:
             reclaim, again_at = 0, self._reclaim_from
+        again_at = _first(again_at, facts.overdue_at)
         if not room:
             why = f"at the limit of {most} pods"
-            return PoolAction(0, 0, reclaim, target, why, again_at)
+            return PoolAction(0, 0, reclaim, target, PoolReason.LIMIT, why, again_at)
         if now < self._not_before:
             why = f"{self._failures} starts failed in a row"
-            return PoolAction(0, 0, reclaim, target, why, self._not_before)
+            again_at = _first(again_at, self._not_before)
+            return PoolAction(0, 0, reclaim, target, PoolReason.BACKOFF, why, again_at)
         at_once = self.limits.starts_at_once if self._failures < PROBE_AFTER else 1
-        start = max(min(missing, room, at_once - facts.arriving), 0)
-        why = f"{facts.waiting} claims wait" if facts.waiting else f"below the target of {target}"
-        return PoolAction(start, 0, reclaim, target, why, again_at)
+        # Those that hang may take as many places again, so that a few cannot block the rest.
+        under_way = facts.arriving - min(facts.overdue, self.limits.starts_at_once)
+        start = max(min(missing, room, at_once - under_way), 0)
+        if facts.waiting:
+            reason, why = PoolReason.CLAIMS_WAIT, f"{facts.waiting} claims wait"
+        else:
+            reason, why = PoolReason.BELOW_TARGET, f"below the target of {target}"
+        return PoolAction(start, 0, reclaim, target, reason, why, again_at)
 
     def _shrink(self, facts: PoolFacts, now: float, target: int, surplus: int) -> PoolAction:
         if self._surplus_since is None:
@@ -218,8 +306,16 @@ class Pool:
         self._surplus_least = min(self._surplus_least, surplus)
         until = self._surplus_since + self.limits.surplus_after
         if now < until:
-            return PoolAction(0, 0, 0, target, f"{surplus} above the target", until)
+            why = f"{surplus} above the target of {target}"
+            again_at = _first(until, facts.overdue_at)
+            return PoolAction(0, 0, 0, target, PoolReason.COOLING, why, again_at)
         self._surplus_since = None
         stop = min(self._surplus_least, facts.idle)
         why = f"{self._surplus_least} above the target for {self.limits.surplus_after:g} s"
-        return PoolAction(0, stop, 0, target, why, now + self.limits.surplus_after)
+        again_at = now + self.limits.surplus_after
+        return PoolAction(0, stop, 0, target, PoolReason.SURPLUS, why, again_at)
+
+
+def _first(*times: float | None) -> float | None:
+    """The earliest of those that are a time."""
+    return min((time for time in times if time is not None), default=None)

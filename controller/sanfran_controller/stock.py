@@ -34,6 +34,7 @@ class Stock:
         self._claims: ClaimQueue[asyncio.Future[Pod]] = ClaimQueue(claims_most)
         self._counts: Counter[PodState] = Counter()
         self._returning = 0
+        self._asked: dict[str, float] = {}  # pods that start, by when they were asked for
 
     @property
     def waiting(self) -> int:
@@ -57,17 +58,32 @@ class Stock:
         """
         counts = self._counts
         everything = sum(counts.values()) - counts[PodState.GONE]
+        overdue, overdue_at = self._overdue()
         return PoolFacts(
             idle=len(self._idle),
             arriving=counts[PodState.STARTING],
             returning=self._returning,
             waiting=len(self._claims),
             pods=everything + leaving,
+            overdue=overdue,
+            overdue_at=overdue_at,
         )
+
+    def _overdue(self) -> tuple[int, float | None]:
+        """Pods that should have started by now, and when the next one should."""
+        after, now = self._pool.overdue_after, time.monotonic()
+        overdue = 0
+        for asked_at in self._asked.values():
+            if now < asked_at + after:
+                return overdue, asked_at + after
+            overdue += 1
+        return overdue, None
 
     def enter(self, pod: Pod) -> None:
         """A new pod, still starting."""
         self._counts[pod.state] += 1
+        if pod.asked_at is not None:
+            self._asked[pod.name] = pod.asked_at
         metrics.PODS.labels(pod.state.value).inc()
         self.changed.set()
 
@@ -83,6 +99,7 @@ class Stock:
             self._counts[after] += 1
             metrics.PODS.labels(after.value).inc()
         if before is PodState.STARTING:
+            self._asked.pop(pod.name, None)
             pod.resolved.set()
         if before is PodState.GENERIC and event is not PodEvent.CLAIMED:
             self._idle.remove(pod)
