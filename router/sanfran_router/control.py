@@ -35,6 +35,9 @@ ABSENCE_PATIENCE = 5.0
 """Seconds that a cold request waits for a controller that is away: what a restart may take."""
 ASK_PAUSE = 0.1
 """Seconds between two questions then."""
+ANSWER_PATIENCE = 2.0
+"""Seconds until the question is put again, for one that hangs may have been found out by then: elsewhere, or to the
+same controller, where it joins the activation under way."""
 
 
 def route_facts(route: pb.Route) -> RouteFacts:
@@ -98,8 +101,11 @@ class ControllerLink:
         tries = 0
         while True:
             try:
-                route = await stub.activate(request, timeout=max(deadline - monotonic(), 0.001))
+                limit = max(min(deadline - monotonic(), ANSWER_PATIENCE), 0.001)
+                route = await stub.activate(request, timeout=limit)
             except GRPCError as error:
+                if error.status is Status.DEADLINE_EXCEEDED and monotonic() < deadline:
+                    continue
                 patience = min(deadline, began + ABSENCE_PATIENCE) - monotonic()
                 if error.status is not Status.UNAVAILABLE or patience <= 0:
                     raise _refusal(request, error) from error
@@ -168,6 +174,7 @@ class ControllerLink:
         """Tells every controller the load since the last report."""
         busy = list(self.table.busy)
         starts = range(0, len(busy), REPORTED_AT_ONCE) or (0,)
+        addresses = list(self._client.each())
         for part, start in enumerate(starts):
             end = start + REPORTED_AT_ONCE
             loads = [self._load(function) for function in busy[start:end]]
@@ -178,14 +185,20 @@ class ControllerLink:
                 part=part,
                 more=end < len(busy),
             )
-            await asyncio.gather(*(self._send(at, report) for at in self._client.each()))
+            told = await asyncio.gather(*(self._send(at, report) for at in addresses))
+            # One that hangs must not hold up what the others are told.
+            addresses = [at for at, heard in zip(addresses, told, strict=True) if heard]
 
-    async def _send(self, address: str, report: pb.LoadReport) -> None:
+    async def _send(self, address: str, report: pb.LoadReport) -> bool:
         stub = pb.ControllerStub(self._client.at(address))
         try:
             await stub.report_load(report, timeout=REPORT_TIMEOUT)
         except GRPCError as error:
             log.debug("load not reported", at=address, status=error.status.name)
+            if error.status is Status.DEADLINE_EXCEEDED:
+                self._client.suspect(address)
+            return False
+        return True
 
     def _load(self, function: Function) -> pb.FunctionLoad:
         traffic = function.traffic

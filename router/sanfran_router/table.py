@@ -210,7 +210,7 @@ def _emptied(held: RouteFacts) -> RouteFacts:
         version=held.version,
         timeout=held.timeout,
         concurrency=held.concurrency,
-        deleted=held.deleted,
+        deleted=True,  # what it told before counts no more, its version least of all
     )
 
 

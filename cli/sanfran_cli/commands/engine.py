@@ -66,6 +66,14 @@ from sanfran_cli.up.terminal import tell, warn
     metavar="N",
     help="Processes of the router, which share the port.",
 )
+@click.option(
+    "--controllers",
+    type=click.IntRange(1, 16),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Controllers, which share pool and functions and stand in for one another.",
+)
 @click.option("--demo", is_flag=True, help="Create the demo functions that do not exist yet.")
 @click.option("--verbose", is_flag=True, help="Show all log lines, not only warnings and errors.")
 def up_command(
@@ -76,6 +84,7 @@ def up_command(
     pool_size: int,
     idle_timeout: float,
     router_workers: int,
+    controllers: int,
     demo: bool,
     verbose: bool,
 ) -> None:
@@ -86,7 +95,10 @@ def up_command(
     from sanfran_cli.up.engine import EngineOptions, commands
 
     options = EngineOptions(
-        pool_size=pool_size, idle_timeout=idle_timeout, router_workers=router_workers
+        pool_size=pool_size,
+        idle_timeout=idle_timeout,
+        router_workers=router_workers,
+        controllers=controllers,
     )
     with ExitStack() as held:
         folder = held.enter_context(DataFolder((data or default_data()).expanduser().absolute()))

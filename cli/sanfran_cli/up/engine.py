@@ -1,4 +1,4 @@
-"""The four services of one machine: how they find each other, their start, and their end in order."""
+"""The services of one machine: how they find each other, their start, and their end in order."""
 
 from __future__ import annotations
 
@@ -38,20 +38,28 @@ class EngineOptions:
         pool_size: generic pods that wait for functions.
         idle_timeout: seconds without traffic until a pod is recycled.
         router_workers: processes of the router that share its port.
+        controllers: processes that share pool and functions.
     """
 
     pool_size: int
     idle_timeout: float
     router_workers: int
+    controllers: int
 
 
 def commands(
     options: EngineOptions, data: Path, run: Path, http: ReservedPort, api: ReservedPort
 ) -> dict[str, list[str]]:
     """The command line of each service, in the order of their start."""
-    sockets = {
-        name: f"unix:{run / name}.sock" for name in ("api", "controller", "router", "pod-host")
+    sockets = {name: f"unix:{run / name}.sock" for name in ("api", "router", "pod-host")}
+    # By number, so that the name of the only one is what it was.
+    controllers = {
+        f"controller-{number}"
+        if number > 1
+        else "controller": f"unix:{run}/controller-{number}.sock"
+        for number in range(1, options.controllers + 1)
     }
+    every_controller = ",".join(controllers.values())
     max_pods = max(MAX_PODS, 2 * options.pool_size)
     lines = {
         "api": [
@@ -59,7 +67,7 @@ def commands(
             *("--data", str(data / "store")),
             *("--listen", api.address),
             *("--rpc-listen", sockets["api"]),
-            *("--controllers", sockets["controller"]),
+            *("--controllers", every_controller),
             *("--public-url", http.url),
         ],
         "pod-host": [
@@ -70,27 +78,36 @@ def commands(
             *("--run-dir", str(run / "pods")),
             *("--cache-dir", str(data / "bundles")),
         ],
-        "controller": [
-            *_python("sanfran_controller.main"),
-            *("--rpc-listen", sockets["controller"]),
-            *("--api", sockets["api"]),
-            *("--pods", sockets["pod-host"]),
-            *("--pool-size", str(options.pool_size)),
-            *("--pool-max", str(max(POOL_MAX, options.pool_size))),
-            *("--max-pods", str(max_pods)),
-            *("--idle-timeout", f"{options.idle_timeout:g}"),
-        ],
+        **{
+            name: [
+                *_python("sanfran_controller.main"),
+                *("--name", name),
+                *("--rpc-listen", socket),
+                *("--api", sockets["api"]),
+                *("--pods", sockets["pod-host"]),
+                *("--pool-size", str(options.pool_size)),
+                *("--pool-max", str(max(POOL_MAX, options.pool_size))),
+                *("--max-pods", str(max_pods)),
+                *("--idle-timeout", f"{options.idle_timeout:g}"),
+            ]
+            for name, socket in controllers.items()
+        },
         "router": [
             *_python("sanfran_router.main"),
             *("--listen", http.address),
-            *("--controllers", sockets["controller"]),
+            *("--controllers", every_controller),
             *("--workers", str(options.router_workers)),
         ],
     }
     for name, line in lines.items():
         line += ["--exit-with-stdin", "--log-format", "json", "--admin", "127.0.0.1:0"]
-        line += ["--stop-grace", f"{STOP_GRACE[name]:g}"]
+        line += ["--stop-grace", f"{STOP_GRACE[_kind(name)]:g}"]
     return lines
+
+
+def _kind(name: str) -> str:
+    """What a service is: the name without the number of a further controller."""
+    return "controller" if name.startswith("controller-") else name
 
 
 def _python(module: str) -> list[str]:
@@ -178,9 +195,9 @@ class Engine:
 
     async def _stop_in_order(self, since: float) -> None:
         self._stop.set()  # a signal from here on is a second one
-        for name, seconds in STOP_ORDER.items():
-            if name in self._services:
-                await self._services[name].stop(since + seconds)
+        for kind, seconds in STOP_ORDER.items():
+            same = [one for name, one in self._services.items() if _kind(name) == kind]
+            await asyncio.gather(*(one.stop(since + seconds) for one in same))
 
     def _record(self) -> None:
         facts = {
