@@ -1,13 +1,25 @@
-"""How many files a process may have open: each client's connection is one, each to a pod another."""
+"""A process's open files: each client's connection is one, each to a pod another."""
 
 from __future__ import annotations
 
+import os
 import resource
+import sys
 
 SPARE = 200
 """Files beside connections: libraries, sockets to controllers."""
 SHARE = 0.75
 """Of the others, for clients; the rest is for pods. Most clients are idle at any moment."""
+
+
+def hold_standard_streams() -> None:
+    """Opens /dev/null for each standard stream that is closed, as `>&-` does: a socket that took its
+    number would get what is written to it, and not reach the workers."""
+    while (null := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(null, True)
+        if null == 2:
+            sys.stderr = os.fdopen(null, "w")
+    os.close(null)
 
 
 def allow_many_files() -> None:

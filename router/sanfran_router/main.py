@@ -10,7 +10,7 @@ import signal
 import sys
 
 from sanfran_router.config import read_config
-from sanfran_router.files import allow_many_files
+from sanfran_router.files import allow_many_files, hold_standard_streams
 from sanfran_router.listen import CannotListen, listen
 from sanfran_router.spawn import spawn_worker
 
@@ -19,6 +19,7 @@ def main() -> None:
     """The command."""
     # Until the supervisor minds it, a request to replace the workers must not end anything.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    hold_standard_streams()
     config = read_config()
     allow_many_files()
     try:

