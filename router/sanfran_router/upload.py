@@ -29,17 +29,21 @@ class Upload(Timed):
         limit: bytes that are kept.
     """
 
-    __slots__ = ("_exchange", "_limit", "_pieces", "_taken", "_waits", "size")
+    __slots__ = ("_exchange", "_kept", "_limit", "_taken", "_waits")
 
     def __init__(self, exchange: Exchange, limit: int) -> None:
         super().__init__()
         self._exchange = exchange
         self._limit = limit
-        self._pieces: list[bytes] | None = []
+        # One buffer: the pieces of a sender of two bytes at a time would take thirty times as much.
+        self._kept: bytearray | None = bytearray()
         self._taken = False
         self._waits = False
-        self.size = 0
+
+    @property
+    def size(self) -> int:
         """Bytes that are kept."""
+        return len(self._kept) if self._kept is not None else 0
 
     @property
     def gathers(self) -> bool:
@@ -51,7 +55,7 @@ class Upload(Timed):
     @property
     def replayable(self) -> bool:
         """It can be sent to another pod."""
-        return self._pieces is not None
+        return self._kept is not None
 
     def add(self, piece: bytes) -> None:
         """Takes the next part, framed for the pod; sends it when there is one."""
@@ -59,12 +63,11 @@ class Upload(Timed):
         upstream = exchange.upstream
         if upstream is not None:
             upstream.write(piece)
-        pieces = self._pieces
-        if pieces is None:
+        kept = self._kept
+        if kept is None:
             return
-        pieces.append(piece)
-        self.size += len(piece)
-        if self.size > self._limit:
+        kept += piece
+        if len(kept) > self._limit:
             if upstream is not None and self._taken:
                 self._forget()
             elif not exchange.body_done:
@@ -80,13 +83,14 @@ class Upload(Timed):
     def send(self, upstream: UpstreamConnection, head: bytes, head_end: bytes) -> None:
         """Sends the head, and all that is there."""
         exchange = self._exchange
-        assert self._pieces is not None
+        kept = self._kept
+        assert kept is not None
         self._taken = False
         done = exchange.body_done
         expect = b"" if done or exchange.request.expects_continue else EXPECT_LINE
-        upstream.write(b"".join((head, expect, head_end, *self._pieces)))
+        upstream.write(b"".join((head, expect, head_end, kept)))
         if not done:
-            full = self.size > self._limit
+            full = len(kept) > self._limit
             exchange.client.hold_body(full)
             if full:
                 self._limit_wait()
@@ -119,6 +123,5 @@ class Upload(Timed):
             self._exchange.plane.wheel.set(self, monotonic() + FENCE_WAIT)
 
     def _forget(self) -> None:
-        self._pieces = None
-        self.size = 0
+        self._kept = None
         self.stop_waiting()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -100,6 +101,22 @@ async def test_a_large_body_is_not_read_while_it_waits_for_a_pod(world: World) -
     assert world.plane.activator.held < 1 << 20
     go.set()
     assert (await client.answer()).status == 200
+
+
+async def test_a_body_in_tiny_pieces_takes_no_more_memory_than_its_bytes(world: World) -> None:
+    await world.serving()
+    client = await world.client()
+    client.get("/fn/hello", "Content-Length: 60000", method="POST")
+    await world.seen(lambda: world.plane.table.functions["hello"].traffic.received > 0)
+    (connection,) = world.plane.clients
+    tracemalloc.start()
+    try:
+        for number in range(20_000):
+            connection.data_received(b"%02d" % (number % 100))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 100_000
 
 
 @pytest.mark.parametrize("method", [b"POST", b"GET"])
