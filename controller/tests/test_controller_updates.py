@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from grpclib import GRPCError, Status
+from sanfran_controller import fleet
 from sanfran_proto.sanfran import v1 as pb
 
 DRAINING = (pb.PodPhase.DRAINING, pb.PodPhase.RECYCLING)
@@ -37,6 +38,20 @@ async def test_the_new_version_runs_before_the_old_pods_are_fenced(world: Any) -
         assert (route.version, len(route.endpoints)) == (2, 1)
         assert route.endpoints[0].activation_id != old.activation_id
         await world.host.until(lambda: not world.host.in_phase(*DRAINING))
+
+
+async def test_a_fenced_process_refuses_for_a_while_for_routers_without_the_news(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet, "LINGER", 60.0)
+    world.api.put("hello")
+    world.api.put("other")
+    async with world.controller() as router:
+        await router.activate("hello")
+        await world.api.until_applied(world.api.put("hello"))  # which does not wait for that
+        await router.activate("other")
+        (old,) = world.host.in_phase(pb.PodPhase.DRAINING)
+        assert old.function.version == 1
 
 
 async def test_no_route_ever_mixes_versions(world: Any) -> None:
