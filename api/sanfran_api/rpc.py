@@ -119,12 +119,14 @@ class ApiRpc(pb.ApiBase):
             raise GRPCError(Status.INVALID_ARGUMENT, "the first message must be `start`")
         start = first.start
         name = start.watcher or "unnamed"
-        with self._watchers.attach(name) as watcher:
+        with self._watchers.attach(name, start.controller) as watcher:
             async with OwnedTasks(f"watcher {name}") as tasks:
                 tasks.loop(self._send(stream, watcher, start.from_revision), name="events")
                 async for message in stream:
                     if message.applied is not None:
                         watcher.applied(message.applied.revision)
+                    elif message.live is not None:
+                        watcher.told_live(message.live.controllers)
 
     async def _send(
         self,

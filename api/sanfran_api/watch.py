@@ -1,6 +1,6 @@
 """Who follows the functions, and what they have carried out.
 
-A change is answered once every connected watcher has applied it, so that a request that begins
+A change is answered once every controller that lives has applied it, so that a request that begins
 after the answer never meets the older version. Nothing is queued per watcher: each reads the
 store's history from where it stands, and one that falls behind its end has to connect again.
 """
@@ -41,8 +41,9 @@ class TooFarBehind(ApiError):
 class Watcher:
     """One connected follower. Made by `Watchers.attach`."""
 
-    def __init__(self, name: str, watchers: Watchers) -> None:
+    def __init__(self, name: str, controller: str, watchers: Watchers) -> None:
         self.name = name
+        self.controller = controller
         self._watchers = watchers
         self._wake = asyncio.Event()
         self._sent = 0
@@ -55,6 +56,11 @@ class Watcher:
             self._owed.remove(revision)
             self._wake.set()
             self._watchers.settle()
+
+    def told_live(self, controllers: list[str]) -> None:
+        """These controllers live, and have or get the pods of those that do not."""
+        self._watchers.live = frozenset(controllers)
+        self._watchers.settle()
 
     def has_applied(self, revision: int) -> bool:
         """Whether it has, or never had to: a snapshot as a whole counts for all before it."""
@@ -162,6 +168,8 @@ class Watchers:
     """
 
     def __init__(self, *, expected: bool = False) -> None:
+        self.live: frozenset[str] = frozenset()
+        """Controllers that have to apply each change, as one of them told last; none: whoever is connected."""
         self._expected = expected
         self._watchers: set[Watcher] = set()
         self._waiting: dict[int, asyncio.Future[bool]] = {}
@@ -173,9 +181,14 @@ class Watchers:
             watcher.wake()
 
     @contextmanager
-    def attach(self, name: str) -> Iterator[Watcher]:
-        """Counts a watcher as connected while the `with` lasts."""
-        watcher = Watcher(name, self)
+    def attach(self, name: str, controller: str = "") -> Iterator[Watcher]:
+        """Counts a watcher as connected while the `with` lasts.
+
+        Args:
+            name: of its process.
+            controller: its own name.
+        """
+        watcher = Watcher(name, controller, self)
         self._watchers.add(watcher)
         WATCHERS.set(len(self._watchers))
         log.info("watcher connected", watcher=name)
@@ -188,7 +201,7 @@ class Watchers:
             self.settle()
 
     async def applied(self, revision: int, timeout: float) -> bool:
-        """Waits until every connected watcher has applied a change.
+        """Waits until every controller that lives has applied a change.
 
         Args:
             timeout: seconds; while none is connected, `ABSENCE_PATIENCE` at most.
@@ -230,4 +243,9 @@ class Watchers:
     def _all_applied(self, revision: int) -> bool:
         if self._expected and not self._watchers:
             return False
-        return all(watcher.has_applied(revision) for watcher in self._watchers)
+        have = [watcher for watcher in self._watchers if watcher.has_applied(revision)]
+        if self.live:
+            # One that died is waited for until it is back, or others have its pods: those may still
+            # serve the older version.
+            return self.live <= {watcher.controller for watcher in have}
+        return len(have) == len(self._watchers)

@@ -8,8 +8,8 @@ from sanfran_common.lifecycle import TaskOwner
 from sanfran_common.telemetry.logs import get_logger
 
 from sanfran_controller import metrics
-from sanfran_controller.fleet import Fleet
 from sanfran_controller.providers import NameHeld, PodProvider, ProviderError
+from sanfran_controller.record import Record
 
 log = get_logger("adoption")
 
@@ -29,13 +29,13 @@ class Adoption(TaskOwner):
 
     Args:
         provider: keeps the record.
-        fleet: gets the pods; knows which are orphans.
+        record: knows which pods are orphans.
     """
 
-    def __init__(self, provider: PodProvider, fleet: Fleet) -> None:
+    def __init__(self, provider: PodProvider, record: Record) -> None:
         super().__init__("adoption")
         self._provider = provider
-        self._fleet = fleet
+        self._record = record
         self._address = ""
         self._renew_now = asyncio.Event()
 
@@ -76,8 +76,8 @@ class Adoption(TaskOwner):
 
     async def _adopt(self) -> None:
         while True:
-            await self._fleet.orphaned.wait()
-            for pod in self._fleet.ownership.orphans():
+            await self._record.orphaned.wait()
+            for pod in self._record.ownership.orphans():
                 try:
                     await self._provider.adopt(pod)
                 except ProviderError as error:

@@ -20,6 +20,7 @@ from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
 
 from sanfran_controller.catalog import Catalog
+from sanfran_controller.record import Record
 from sanfran_controller.updates import Updates
 
 log = get_logger("catalog")
@@ -38,7 +39,7 @@ class CatalogWatch:
     Args:
         client: of the api service; whoever made it closes it.
         watcher: this controller's id, for the api service's logs.
-        accounted: set while it is known what all pods run. Only then changes are acknowledged: one that a
+        record: knows when it is known what all pods run. Only then changes are acknowledged: a pod that a
             controller process left, which died, may still serve an older version.
     """
 
@@ -49,7 +50,7 @@ class CatalogWatch:
         updates: Updates,
         *,
         watcher: str,
-        accounted: asyncio.Event,
+        record: Record,
     ) -> None:
         self._channel = client.channel
         self._catalog = catalog
@@ -59,7 +60,9 @@ class CatalogWatch:
         self._undone: dict[int, int] = {}  # events not carried out: a running number → revision
         self._number = 0
         self._barriers: list[_Barrier] = []
-        self._accounted = accounted
+        self._record = record
+        self._acks: asyncio.Queue[int | None] | None = None  # of the present connection
+        record.on_live = self._live_changed
 
     async def run(self) -> None:
         """Watches for ever, connecting again when the connection breaks."""
@@ -84,7 +87,11 @@ class CatalogWatch:
         return min([self._received, *undone])
 
     async def _watch_once(self) -> None:
-        start = pb.WatchStart(watcher=self._watcher, from_revision=self.resume_from())
+        start = pb.WatchStart(
+            watcher=self._watcher,
+            from_revision=self.resume_from(),
+            controller=self._record.ownership.name,
+        )
         async with self._channel.request(
             METHOD, Cardinality.STREAM_STREAM, pb.WatchFunctionsRequest, pb.FunctionEvent
         ) as stream:
@@ -92,7 +99,9 @@ class CatalogWatch:
             # A place is taken per event read and given back when it is acknowledged, which bounds
             # both the work and the queue.
             places = asyncio.Semaphore(OUTSTANDING_MOST)
-            acks: asyncio.Queue[int] = asyncio.Queue()
+            acks: asyncio.Queue[int | None] = asyncio.Queue()
+            self._acks = acks
+            acks.put_nowait(None)
             state: set[str] | None = set()  # names in the state, until `synced`
             async with OwnedTasks("catalog watch") as tasks:
                 tasks.spawn(self._acknowledge(stream, acks, places), name="acknowledge")
@@ -104,8 +113,12 @@ class CatalogWatch:
                     else:
                         self._on_change(event, acks, state)
 
+    def _live_changed(self) -> None:
+        if self._acks is not None:
+            self._acks.put_nowait(None)
+
     def _on_change(
-        self, event: pb.FunctionEvent, acks: asyncio.Queue[int], state: set[str] | None
+        self, event: pb.FunctionEvent, acks: asyncio.Queue[int | None], state: set[str] | None
     ) -> None:
         revision = event.revision
         if state is None:
@@ -124,7 +137,11 @@ class CatalogWatch:
             carried_out()  # a kind of event that a newer api service knows
 
     def _on_synced(
-        self, revision: int, synced: pb.WatchSynced, state: set[str], acks: asyncio.Queue[int]
+        self,
+        revision: int,
+        synced: pb.WatchSynced,
+        state: set[str],
+        acks: asyncio.Queue[int | None],
     ) -> None:
         """Its acknowledgement stands for the whole state, so it waits for all that came before."""
         if synced.complete:
@@ -138,7 +155,7 @@ class CatalogWatch:
         self._barriers.append(_Barrier(before, self._begin(revision, acks)))
         self._pass_barriers()
 
-    def _begin(self, revision: int, acks: asyncio.Queue[int] | None) -> Callable[[], None]:
+    def _begin(self, revision: int, acks: asyncio.Queue[int | None] | None) -> Callable[[], None]:
         """An event was received; returns what to call when it is carried out."""
         self._number += 1
         number = self._number
@@ -162,16 +179,27 @@ class CatalogWatch:
             barrier.carried_out()
 
     async def _acknowledge(
-        self, stream: Any, acks: asyncio.Queue[int], places: asyncio.Semaphore
+        self, stream: Any, acks: asyncio.Queue[int | None], places: asyncio.Semaphore
     ) -> None:
+        """Sends what is carried out, and before that who lives; None in the queue: only that."""
+        told: tuple[str, ...] = ()
         try:
             while True:
+                revision = await acks.get()
                 # Functions of the first state carry no revision; `synced` stands for them.
-                if revision := await acks.get():
-                    await self._accounted.wait()
+                if revision != 0:
+                    while not self._record.accounted.is_set():
+                        await self._record.accounted.wait()
+                    live = self._record.ownership.live()
+                    if live != told:
+                        told = live
+                        message = pb.WatchLive(controllers=list(live))
+                        await stream.send_message(pb.WatchFunctionsRequest(live=message))
+                if revision:
                     applied = pb.WatchApplied(revision=revision)
                     await stream.send_message(pb.WatchFunctionsRequest(applied=applied))
-                places.release()
+                if revision is not None:
+                    places.release()
         except (GRPCError, ProtocolError, StreamTerminatedError, OSError):
             # The reader may wait for a place: let it run into the same end, which it reports.
             for _ in range(OUTSTANDING_MOST):

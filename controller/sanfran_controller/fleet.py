@@ -25,7 +25,6 @@ from sanfran_proto.sanfran import v1 as pb
 from sanfran_controller import metrics, sidecars
 from sanfran_controller.deletions import Deletions
 from sanfran_controller.listener import FleetListener
-from sanfran_controller.ownership import Ownership
 from sanfran_controller.pods import Activation, Pod
 from sanfran_controller.pool import Pool, PoolAction
 from sanfran_controller.providers import (
@@ -37,6 +36,7 @@ from sanfran_controller.providers import (
     ProviderError,
     ProviderFull,
 )
+from sanfran_controller.record import Record
 from sanfran_controller.states import PodEvent, PodState
 from sanfran_controller.stock import Stock
 
@@ -82,18 +82,14 @@ class Fleet(TaskOwner):
         self.stock = Stock(pool, claims_most=claims_most)
         self.listed = asyncio.Event()  # the provider has told of every pod once
         self.last_action: PoolAction | None = None
-        self.ownership = Ownership(owner)
-        self.accounted = (
-            asyncio.Event()
-        )  # each pod that may serve is known to one who will see to it
-        self.orphaned = asyncio.Event()  # there are pods to adopt
+        self.record = Record(owner)
         self._provider = provider
         self._pool = pool
         self._limits = pool.limits  # of all controllers together
+        self._owner = owner
         self._secret = secret
         self._start_timeout = start_timeout
         self._leaving = Deletions(provider, self._tasks, self._deleted)
-        self._unknown: set[str] = set()  # found, and may serve what is not wanted
         self._leaves_all = False  # this process stops, and its pods go on
         self._listener: FleetListener | None = None
 
@@ -188,7 +184,6 @@ class Fleet(TaskOwner):
             self._take(news)
 
     def _take(self, news: PodNews) -> None:
-        self.ownership.take(news)
         match news:
             case PodSeen():
                 self._saw(news)
@@ -204,8 +199,9 @@ class Fleet(TaskOwner):
                     self._saw(seen)
                 self._pool.provider_back()
                 self.listed.set()
-        self._pool.limits = self.ownership.share(self._limits)
-        self._recount()
+        # After the match: it is not accounted for before pods that were found are known.
+        self.record.take(news)
+        self._pool.limits = self.record.ownership.share(self._limits)
         self.stock.changed.set()
 
     def _saw(self, seen: PodSeen) -> None:
@@ -213,14 +209,14 @@ class Fleet(TaskOwner):
         if pod is not None and pod.term is not None and pod.term != seen.term:
             self._let_go(pod)
             pod = None
-        if seen.owner != self.ownership.name:
+        if seen.owner != self._owner:
             self._leaving.over(seen.name)
             return
         if seen.name in self._leaving:
             return
         if pod is None:
             pod = self._enter(Pod(seen.name, None))
-            self._unknown.add(pod.name)
+            self.record.found(pod.name)
             self._tasks.spawn(self._expect(pod, FOUND_TIMEOUT), name=f"expect {pod.name}")
         pod.term = seen.term
         if seen.ready and seen.sidecar_address and pod.attendant is None:
@@ -232,13 +228,13 @@ class Fleet(TaskOwner):
         """It was adopted by another controller, which took this one for dead; it goes on there."""
         attendant = pod.attendant
         self.end(pod, "it has another owner", expected=True, exists=False)
-        self._known(pod.name)
+        self.record.known(pod.name)
         if attendant is not None:
             attendant.cancel()
 
     def _vanished(self, name: str) -> None:
         self._leaving.over(name)
-        self._known(name)
+        self.record.known(name)
         pod = self.pods.get(name)
         if pod is not None:
             self.end(pod, "its host says that it is gone", exists=False)
@@ -274,7 +270,7 @@ class Fleet(TaskOwner):
         metrics.CLAIMS_WAITING.set(self.stock.waiting)
         for _ in range(action.start):
             pod = self._enter(
-                Pod(f"{self.ownership.name}-{secrets.token_hex(5)}", asked_at=time.monotonic())
+                Pod(f"{self._owner}-{secrets.token_hex(5)}", asked_at=time.monotonic())
             )
             self._tasks.spawn(self._start(pod), name=f"start {pod.name}")
         for pod in self.stock.oldest_idle(action.stop):
@@ -312,17 +308,8 @@ class Fleet(TaskOwner):
             self.end(pod, f"not ready after {timeout:g} s")
 
     def _deleted(self, name: str) -> None:
-        self._known(name)
+        self.record.known(name)
         self.stock.changed.set()
-
-    def _known(self, name: str) -> None:
-        self._unknown.discard(name)
-        self._recount()
-
-    def _recount(self) -> None:
-        missed = self._unknown or self.ownership.missed() or not self.listed.is_set()
-        (self.accounted.clear if missed else self.accounted.set)()
-        (self.orphaned.set if self.ownership.orphans() else self.orphaned.clear)()
 
     # -- one pod
 
@@ -338,7 +325,7 @@ class Fleet(TaskOwner):
     async def _resolve(self, pod: Pod, state: pb.PodState) -> None:
         """A pod tells its state for the first time: what becomes of it."""
         await self._settle(pod, state)
-        self._known(pod.name)
+        self.record.known(pod.name)
 
     async def _settle(self, pod: Pod, state: pb.PodState) -> None:
         match state.phase:

@@ -81,11 +81,11 @@ async def serve(config: ControllerConfig, life: Lifecycle) -> None:
             catalog, fleet, routes, loads, policy, adopt_patience=config.sync_patience / 2
         )
         fleet.attach(functions)
-        adoption = Adoption(provider, fleet)
+        adoption = Adoption(provider, fleet.record)
         bundles = SmallBundles(api, most=config.bundle_cache_bytes)
         activator = Activator(catalog, functions, fleet, bundles, timeout=config.activation_timeout)
         updates = Updates(catalog, functions, fleet, routes, activator, bundles)
-        watch = CatalogWatch(api, catalog, updates, watcher=identity, accounted=fleet.accounted)
+        watch = CatalogWatch(api, catalog, updates, watcher=identity, record=fleet.record)
         autoscaler = Autoscaler(
             catalog,
             functions,
@@ -93,9 +93,9 @@ async def serve(config: ControllerConfig, life: Lifecycle) -> None:
             loads,
             policy,
             idle_timeout=config.idle_timeout,
-            elsewhere=lambda name: fleet.ownership.home(name) is not None,
+            elsewhere=lambda name: fleet.record.ownership.home(name) is not None,
         )
-        homing = Homing(catalog, functions, fleet.ownership, secret=config.rpc_secret)
+        homing = Homing(catalog, functions, fleet.record.ownership, secret=config.rpc_secret)
         service = ControllerService(activator, catalog, functions, fleet, routes, loads)
         async with adoption:
             await _until_stop(life, adoption.acquire())

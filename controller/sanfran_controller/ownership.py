@@ -72,10 +72,13 @@ class Ownership:
             if pod.owner not in live and choose_by_key(pod.name, live) == self.name
         ]
 
+    def live(self) -> tuple[str, ...]:
+        """The names of all that live, this one among them."""
+        return tuple(sorted({one.name for one in self.controllers} | {self.name}))
+
     def missed(self) -> bool:
-        """Whether there may be pods that nobody looks after now: their owner does not live, or is away."""
-        watching = {one.name for one in self.controllers if one.watches} | {self.name}
-        return not self._owned.keys() <= watching
+        """Whether there are pods that nobody looks after now."""
+        return not self._owned.keys() <= set(self.live())
 
     def home(self, function: str) -> ControllerSeen | None:
         """The other controller that a function belongs to; None when that is this one.
@@ -95,7 +98,7 @@ class Ownership:
         pod all the same. Pods that others hold above their own part, until those are idle, come off
         this one's.
         """
-        names = sorted({one.name for one in self.controllers} | {self.name})
+        names = self.live()
         count, rank = len(names), names.index(self.name)
 
         def part(whole: int) -> int:

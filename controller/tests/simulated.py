@@ -318,6 +318,7 @@ class SimApi(pb.ApiBase):
         self.history: list[pb.FunctionEvent] = []
         self.applied: set[int] = set()
         self.watchers = 0
+        self.live: list[str] = []  # controllers, as one told
         self.synced_applied = 0
         self.gets = 0
         self.bundles: dict[str, bytes] = {}
@@ -387,6 +388,9 @@ class SimApi(pb.ApiBase):
 
         async def listen() -> None:
             async for message in messages:
+                if message.live is not None:
+                    self.live = message.live.controllers
+                    continue
                 assert message.applied is not None
                 self.applied.add(message.applied.revision)
                 self.changes.tell()

@@ -62,6 +62,7 @@ __all__ = (
     "UploadHeader",
     "WatchApplied",
     "WatchFunctionsRequest",
+    "WatchLive",
     "WatchPodsRequest",
     "WatchRoutesRequest",
     "WatchStart",
@@ -1006,8 +1007,26 @@ class WatchFunctionsRequest(betterproto2.Message):
         2, betterproto2.TYPE_MESSAGE, optional=True, group="part"
     )
 
+    live: "WatchLive | None" = betterproto2.field(
+        3, betterproto2.TYPE_MESSAGE, optional=True, group="part"
+    )
+
 
 default_message_pool.register_message("sanfran.v1", "WatchFunctionsRequest", WatchFunctionsRequest)
+
+
+@dataclass(eq=False, repr=False)
+class WatchLive(betterproto2.Message):
+    """
+    The controllers that live, this one among them, by the record of ownership. Told before the first WatchApplied and when
+    it changes, once the pods of those that live no more are adopted. A change counts as applied when all
+    of them have applied it, connected or not.
+    """
+
+    controllers: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
+
+
+default_message_pool.register_message("sanfran.v1", "WatchLive", WatchLive)
 
 
 @dataclass(eq=False, repr=False)
@@ -1038,6 +1057,11 @@ class WatchStart(betterproto2.Message):
     from_revision: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
     """
     0: everything; else changes after this revision
+    """
+
+    controller: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    its name, as in WatchLive
     """
 
 
@@ -1166,7 +1190,7 @@ class ApiStub(betterproto2_grpclib.ServiceStub):
         metadata: "MetadataLike | None" = None,
     ) -> "AsyncIterator[FunctionEvent]":
         """
-        The client sends one WatchStart, then one WatchApplied per event it has carried out. The
+        The client sends one WatchStart and its WatchLive, then one WatchApplied per event it has carried out. The
         server sends the state as of from_revision (events up to `synced`), then changes as they happen.
         """
 
@@ -1604,7 +1628,7 @@ class ApiBase(betterproto2_grpclib.ServiceBase):
         self, messages: "AsyncIterator[WatchFunctionsRequest]"
     ) -> "AsyncIterator[FunctionEvent]":
         """
-        The client sends one WatchStart, then one WatchApplied per event it has carried out. The
+        The client sends one WatchStart and its WatchLive, then one WatchApplied per event it has carried out. The
         server sends the state as of from_revision (events up to `synced`), then changes as they happen.
         """
 
