@@ -195,12 +195,12 @@ async def test_a_client_that_reads_nothing_does_not_hold_up_a_stop(tmp_path: Pat
     async with RpcClient(server.address) as client:
         stream = pb.ControllerStub(client.channel).watch_routes(pb.WatchRoutesRequest())
         await anext(stream)
-        connection(client).connection._transport.pause_reading()
+        connection(client).transport.pause_reading()
         (serving,) = server._server._protocols
         await until(lambda: serving.transport.get_write_buffer_size() > 0)
         async with asyncio.timeout(4):  # without the deadline for ever, from Python 3.12 on
             await server.__aexit__(None, None, None)
-        connection(client).connection._transport.resume_reading()
+        connection(client).transport.resume_reading()
         with pytest.raises(GRPCError):
             _ = [event async for event in stream]
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import betterproto2
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sanfran_common.rpc.codec import CODEC
 from sanfran_proto.grpc.health import v1 as health
@@ -52,7 +52,7 @@ def messages(cls: Any) -> st.SearchStrategy[Any]:
 
 @pytest.mark.parametrize("cls", MESSAGES, ids=lambda cls: cls.__name__)
 @given(chosen=st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_message_is_written_and_read_as_betterproto2_does(
     cls: Any, chosen: st.DataObject
 ) -> None:
@@ -63,7 +63,7 @@ def test_every_message_is_written_and_read_as_betterproto2_does(
 
 
 @given(data=st.binary(max_size=60))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_any_bytes_are_a_message_or_a_value_error(data: bytes) -> None:
     for cls in (pb.FunctionVersion, pb.PodState, pb.Route, pb.FunctionEvent):
         try:
@@ -74,7 +74,7 @@ def test_any_bytes_are_a_message_or_a_value_error(data: bytes) -> None:
 
 
 @given(message=messages(pb.FunctionVersion), kept=st.integers(0, 200))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_a_message_that_is_cut_off_inside_a_field_is_refused(
     message: pb.FunctionVersion, kept: int
 ) -> None:

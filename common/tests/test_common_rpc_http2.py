@@ -13,7 +13,7 @@ import h2.exceptions
 import pytest
 from grpclib.client import Channel
 from grpclib.server import Server
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sanfran_common.rpc import frames
 from sanfran_common.rpc.client import RpcClient
@@ -111,7 +111,7 @@ def test_a_call_goes_from_h2_to_our_server_and_back() -> None:
         max_size=6,
     )
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_headers_arrive_as_they_were_sent_whatever_came_before(
     blocks: list[list[tuple[str, str]]],
 ) -> None:
@@ -219,7 +219,7 @@ def test_pings_are_answered_and_a_farewell_is_told() -> None:
 
 
 @given(data=st.binary(max_size=200), client=st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_bytes_that_break_the_rules_end_in_a_protocol_error_and_in_nothing_else(
     data: bytes, client: bool
 ) -> None:
@@ -237,7 +237,7 @@ def test_bytes_that_break_the_rules_end_in_a_protocol_error_and_in_nothing_else(
     ),
     cut=st.integers(0, 60),
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_frames_of_any_kind_and_flags_end_in_a_protocol_error_and_in_nothing_else(
     parts: list[tuple[int, int, int, bytes]], cut: int
 ) -> None:

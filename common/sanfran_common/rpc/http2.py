@@ -59,6 +59,7 @@ class Http2:
 
     def __init__(self, *, client: bool) -> None:
         self.streams: dict[int, _Call] = {}
+        self.ended = False  # the end of a call's sending has been written, and shall not wait
         self.max_outbound_frame_size = frames.FRAME
         self.state_machine = SimpleNamespace(state=None)  # grpclib asks whether it is closed
         self._client = client
@@ -98,8 +99,7 @@ class Http2:
             SettingCodes.INITIAL_WINDOW_SIZE: frames.WINDOW,
             SettingCodes.MAX_HEADER_LIST_SIZE: HEAD_MOST,
         }
-        settings = b"".join(frames.SETTING.pack(*one) for one in told.items())
-        self._frame(frames.SETTINGS, 0, 0, settings)
+        self._frame(frames.SETTINGS, 0, 0, b"".join(map(frames.SETTING.pack, told, told.values())))
         more = frames.NUMBER.pack(frames.WINDOW - frames.DEFAULT_WINDOW)
         self._frame(frames.WINDOW_UPDATE, 0, 0, more)
 
@@ -207,7 +207,7 @@ class Http2:
         return call
 
     def _sent_end(self, stream_id: int, call: _Call) -> None:
-        call.sent_end = True
+        call.sent_end = self.ended = True
         if call.received_end:
             del self.streams[stream_id]
 

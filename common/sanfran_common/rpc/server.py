@@ -180,11 +180,9 @@ class _ClosingServer(Server):
 
 class _TrackedProtocol(Protocol):
     all: set[_TrackedProtocol]
-    transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self.transport = cast("asyncio.Transport", transport)
         self.all.add(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:
