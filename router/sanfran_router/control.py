@@ -50,7 +50,7 @@ def route_facts(route: pb.Route) -> RouteFacts:
         timeout=route.timeout_ms / 1000,
         concurrency=route.concurrency,
         endpoints=tuple(
-            EndpointFacts(address=one.address, activation_id=one.activation_id, pod=one.pod)
+            EndpointFacts(address=one.address, activation_id=one.activation_id)
             for one in route.endpoints
         ),
         deleted=route.deleted,

@@ -38,12 +38,11 @@ class Waiter(Protocol):
 class Endpoint:
     """One pod's activation. Lives on while requests run on it, after the table has dropped it."""
 
-    __slots__ = ("activation_id", "address", "gone", "head_end", "idle", "in_flight", "pod")
+    __slots__ = ("activation_id", "address", "gone", "head_end", "idle", "in_flight")
 
-    def __init__(self, address: str, activation_id: str, pod: str) -> None:
+    def __init__(self, address: str, activation_id: str) -> None:
         self.address = address
         self.activation_id = activation_id
-        self.pod = pod
         self.in_flight = 0
         self.gone = False
         self.idle: list[Any] = []
@@ -65,7 +64,6 @@ class EndpointFacts:
 
     address: str
     activation_id: str
-    pod: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,7 +194,7 @@ class Function:
             if key not in self._dropped:
                 endpoint = before.pop(key, None)
                 if endpoint is None:
-                    endpoint = Endpoint(one.address, one.activation_id, one.pod)
+                    endpoint = Endpoint(one.address, one.activation_id)
                 self.endpoints.append(endpoint)
         for endpoint in before.values():
             endpoint.retire()
