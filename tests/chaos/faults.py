@@ -51,11 +51,13 @@ class Damage:
         since: monotonic seconds, from when on recovery is measured.
         excuse: which calls it may cost.
         changes: which outcomes of changes it may bring, besides success.
+        keeps: functions that are called all the time stay where they are.
     """
 
     since: float
     excuse: Excuse = nothing_is_excused
     changes: Sequence[str] = ()
+    keeps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +125,10 @@ async def kill_pod_host(scene: Scene) -> Damage:
     died = time.monotonic()
 
     def excuse(call: Call) -> str:
-        if call.began <= died and call.outcome == POD_FAILED:
-            return "its pod died, and the one that it was retried on"
-        return _ran_on_a_pod(None, died)(call)
+        if reason := _ran_on_a_pod(None, died)(call):
+            return reason
+        both = call.began <= died and call.outcome == POD_FAILED
+        return "its pod died, and the one that it was retried on" if both else ""
 
     return Damage(since, excuse)
 
@@ -133,13 +136,13 @@ async def kill_pod_host(scene: Scene) -> Damage:
 async def kill_controller(scene: Scene) -> Damage:
     """kill -9 of the controller; costs nothing."""
     since, _ = await _kill(scene.service("controller"))
-    return Damage(since, changes=("stored",))
+    return Damage(since, changes=("stored",), keeps=True)
 
 
 async def kill_api(scene: Scene) -> Damage:
     """kill -9 of the api service; costs changes that are under way, and no call."""
     since, _ = await _kill(scene.service("api"))
-    return Damage(since, changes=_API_AWAY)
+    return Damage(since, changes=_API_AWAY, keeps=True)
 
 
 async def kill_worker(scene: Scene) -> Damage:
@@ -153,7 +156,7 @@ async def kill_worker(scene: Scene) -> Damage:
         on_it = call.port in ports and call.began <= died
         return "its router worker died" if on_it and call.outcome.startswith("broken") else ""
 
-    return Damage(since, excuse)
+    return Damage(since, excuse, keeps=True)
 
 
 async def kill_router(scene: Scene) -> Damage:
@@ -273,7 +276,7 @@ async def _hang(process: psutil.Process | None) -> Damage:
         finally:
             if process.is_running():
                 process.resume()
-    return Damage(time.monotonic())
+    return Damage(time.monotonic(), keeps=True)
 
 
 # -- what belongs to every day
@@ -281,22 +284,20 @@ async def _hang(process: psutil.Process | None) -> Damage:
 
 async def update(scene: Scene) -> Damage:
     """New versions of functions that are being called."""
-    since = time.monotonic()
     await asyncio.gather(*(scene.changes.update(name) for name in ("quick", "slow", "stream")))
     for _ in range(3):
         await asyncio.gather(*(scene.changes.update(name) for name in ("record", "updated")))
-    return Damage(since)
+    return Damage(time.monotonic())
 
 
 async def delete_and_create(scene: Scene) -> Damage:
     """A function that is being called is deleted, and made again."""
-    since = time.monotonic()
     for _ in range(2):
         await scene.changes.delete("phoenix")
         await asyncio.sleep(scene.dice.uniform(0, 0.3))
         await scene.changes.create("phoenix", WARM["phoenix"])
         await asyncio.sleep(0.1)
-    return Damage(since)
+    return Damage(time.monotonic())
 
 
 async def silence(scene: Scene) -> Damage:
@@ -311,23 +312,20 @@ async def silence(scene: Scene) -> Damage:
 
 async def scale(scene: Scene) -> Damage:
     """A burst beyond what one pod takes, so that pods come, and go again."""
-    since = time.monotonic()
     await scene.load.burst("wave", 40)
-    return Damage(since)
+    return Damage(time.monotonic())
 
 
 async def renew_router(scene: Scene) -> Damage:
     """SIGHUP: all workers are replaced."""
-    since = time.monotonic()
     former = {one.pid for one in scene.workers()}
     scene.service("router").send_signal(signal.SIGHUP)
     await _until(lambda: not former & {one.pid for one in scene.workers()}, BACK)
-    return Damage(since)
+    return Damage(time.monotonic(), keeps=True)
 
 
 async def fill_disk(scene: Scene) -> Damage:
     """No file of the store, of the logs and of the engine itself may grow (RLIMIT_FSIZE)."""
-    since = time.monotonic()
     hit = [scene.service("api"), psutil.Process(scene.engine.process.pid)]
     before = [one.rlimit(resource.RLIMIT_FSIZE) for one in hit]
     try:
@@ -337,7 +335,7 @@ async def fill_disk(scene: Scene) -> Damage:
     finally:
         for one, limits in zip(hit, before, strict=True):
             one.rlimit(resource.RLIMIT_FSIZE, limits)
-    return Damage(since, changes=("507 store_full",))
+    return Damage(time.monotonic(), changes=("507 store_full",), keeps=True)
 
 
 _API_AWAY = ("ConnectError", "ReadError", "RemoteProtocolError", "WriteError", "stored")

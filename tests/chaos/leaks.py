@@ -36,6 +36,8 @@ class Census:
     nodes: int = 0
     pods: dict[str, int] = field(default_factory=dict)
     """That the controller knows, by state."""
+    target: int = 0
+    """Generic pods that the controller wants."""
     hosted: int = 0
     """That the pod host knows."""
     pod_entries: int = 0
@@ -108,6 +110,8 @@ def count(engine: Engine) -> Census:
     nodes = engine.nodes()
     census.nodes = len(nodes)
     for (name, labels), value in scrape(services["controller"]["admin"]).items():
+        if name == "sanfran_controller_pool_target":
+            census.target = int(value)
         if name == "sanfran_controller_pods":
             census.pods[labels.removeprefix('state="').removesuffix('"')] = int(value)
     host = scrape(services["pod-host"]["admin"])
@@ -135,11 +139,12 @@ def serving(engine: Engine) -> list[str]:
                 return found
 
 
-async def settled(engine: Engine, pods: int, seconds: float) -> Census:
-    """Counts again and again until all is quiet, with so many pods; gives what there is in the end.
+async def settled(engine: Engine, seconds: float, *, pods: int) -> Census:
+    """Counts again and again until all is quiet; gives what there is in the end.
 
     Args:
         seconds: to wait at most.
+        pods: that there may be then.
     """
     until = time.monotonic() + seconds
     while True:

@@ -52,7 +52,7 @@ KINDS = (
     Kind("post, one each", "record", "POST", kept=False),
     Kind("family", "family"),
     Kind("updated", "updated", clients=2),
-    Kind("updated, post", "updated", "POST", kept=False),
+    Kind("updated, post", "updated", "POST", clients=4, pause=0.02),
     Kind("phoenix", "phoenix", pause=0.02),
     Kind("cold", ""),
     Kind("cold, post", "", "POST", kept=False),

@@ -24,12 +24,16 @@ FLAGS = ("--pool-size", str(POOL), "--idle-timeout", "2", "--router-workers", "2
 """A small pool and short times, so that everything happens often."""
 UPDATE_EVERY = 1.5
 """Seconds between two updates, whatever else happens."""
+STEADY = ("quick", "slow", "stream", "record")
+"""Functions that are called all the time, and each has one pod."""
 QUIET = 0.7
 """Seconds from a recovery to the next fault, so that late damage is seen as the right one's."""
 GIVE_UP = 25.0
 """Seconds to wait for a recovery."""
-SETTLE = 30.0
+SETTLE = 40.0
 """Seconds for the end to be as quiet as the beginning: the pool keeps surplus pods for 15."""
+SHRINKS_FROM, MANY = 60.0, 1000
+"""Only a run of so many seconds waits for the pool to shrink."""
 
 
 class Run:
@@ -80,7 +84,7 @@ class Run:
     async def run(self) -> None:
         """The whole run; whatever may not happen stands in the ledger."""
         await self._deploy()
-        before = await leaks.settled(self._engine, POOL, SETTLE)
+        before = await leaks.settled(self._engine, SETTLE, pods=POOL)
         self._ledger.began = time.monotonic()
         try:
             async with self._background():
@@ -94,9 +98,12 @@ class Run:
         finally:
             await self._close()
         self._check_posts()
-        after = await leaks.settled(self._engine, before.nodes, SETTLE)
+        shrunk = self._seconds >= SHRINKS_FROM
+        after = await leaks.settled(self._engine, SETTLE, pods=POOL if shrunk else MANY)
         for leak in after.leaks(before):
             self._ledger.accuse("leaks", leak)
+        if shrunk and after.nodes > POOL:
+            self._ledger.accuse("leaks", f"{after.nodes} pods wait, the target is {after.target}")
         self._say(f"before: {before}")
         self._say(f"after:  {after}")
 
@@ -133,8 +140,12 @@ class Run:
         self._window = window = self._ledger.open(fault)
         window.sent = -self._load.sent
         scene = Scene(self._engine, self._load, self._changes, self._dice)
+        before = {name: self._load.pids.get(name) for name in STEADY}
         window.damage = await FAULTS[fault](scene)
         window.recovery = await self._until_all_is_well(window.damage.since)
+        moved = [name for name, pid in before.items() if self._load.pids.get(name) != pid]
+        if window.damage.keeps and moved:
+            self._ledger.accuse(fault, f"warm functions lost their pods: {', '.join(moved)}")
         await asyncio.sleep(QUIET)
         took = "never" if window.recovery is None else f"{window.recovery:.2f} s"
         failed = Counter(call.outcome for call in window.failed)
