@@ -10,6 +10,7 @@ const responseMembers = require('express/lib/response.js');
 const { wetag } = require('express/lib/utils.js');
 const { nextFor } = require('./failure.js');
 const { parseCookies } = require('./cookies.js');
+const { emitFor } = require('./logs.js');
 
 // The settings of an Express app that its req and res members read, with Express's defaults.
 // Only the router is trusted to say who the client is: it is always the first hop.
@@ -54,6 +55,12 @@ class FunctionRequest extends http.IncomingMessage {
     this.baseUrl = '';
     this.params = undefined;
     this.body = undefined;
+    // Not on the prototype, which an Express app swaps.
+    this.emit = FunctionRequest.#emit;
+  }
+
+  static #emit(...event) {
+    return emitFor(this, this.#requestId, event);
   }
 
   /** The activation id that a request was routed to; undefined when it carries none. */
@@ -155,6 +162,15 @@ class FunctionRequest extends http.IncomingMessage {
 
 class FunctionResponse extends http.ServerResponse {
   #refuses = false;
+
+  constructor(req, options) {
+    super(req, options);
+    this.emit = FunctionResponse.#emit;
+  }
+
+  static #emit(...event) {
+    return emitFor(this, FunctionRequest.idOf(this.req), event);
+  }
 
   /** Answers that the handler did not and will not run, in the words that the router understands. */
   static refuse(res, refusal) {

@@ -3,19 +3,23 @@
 // and never fills memory: a sidecar that does not read costs lines, and their number is logged.
 
 const { AsyncLocalStorage } = require('node:async_hooks');
+const { prototype: { emit } } = require('node:events');
 const { Writable } = require('node:stream');
 
 // The id of the request that a handler runs for, and whatever it started. The id and not the
 // request, which a timer that goes on would keep in memory.
 const requests = new AsyncLocalStorage();
 
-// Taken before any function's code can replace it: a clock that a test of the function stops, or
+// Taken before any function's code can replace them: a clock that a test of the function stops, or
 // that throws, is none for the log.
 const { now } = Date;
+const { clearTimeout, setTimeout } = globalThis;
 
 // One log line, in characters; longer ones are cut, as the sidecar would with those over 8,192. Also
 // bounds text that never ends its line.
 const MAX_LINE = 8000;
+// Milliseconds that text waits for the end of its line.
+const UNENDED_MS = 1000;
 
 class Log {
   #control;
@@ -61,6 +65,8 @@ class LineStream extends Writable {
   #log;
   #level;
   #partial = '';
+  #partialOf;
+  #timer = null;
   #decoder = null;
 
   constructor(log, level, fd) {
@@ -84,17 +90,23 @@ class LineStream extends Writable {
       this.#decoder ??= new (require('node:string_decoder').StringDecoder)('utf8');
       text = this.#decoder.write(chunk);
     }
+    const request = requests.getStore();
+    // Two requests never share a line.
+    if (request !== this.#partialOf) this.flush();
+    this.#partialOf = request;
     const lines = text.split('\n');
     lines[0] = this.#partial + lines[0];
     this.#partial = lines.pop();
     for (const line of lines) this.#log.line(this.#level, line.endsWith('\r') ? line.slice(0, -1) : line);
     if (this.#partial.length > MAX_LINE) this.flush();
+    else if (this.#partial !== '') this.#timer ??= setTimeout(() => this.flush(), UNENDED_MS).unref();
     done();
   }
 
   // Like the streams that it replaces, it cannot be closed.
   _destroy(_error, done) {
     done(null);
+    this._undestroy();
   }
 
   end(chunk) {
@@ -104,8 +116,11 @@ class LineStream extends Writable {
 
   /** Sends text that has not ended its line. */
   flush() {
-    if (this.#partial !== '') this.#log.line(this.#level, this.#partial);
+    clearTimeout(this.#timer);
+    this.#timer = null;
+    const text = this.#partial;
     this.#partial = '';
+    if (text !== '') this.#log.line(this.#level, text, this.#partialOf ?? null);
   }
 }
 
@@ -132,6 +147,19 @@ function captureOutput(control) {
   return log;
 }
 
+/**
+ * Runs what listens to an event for a request: events come from the connection, and not from what its
+ * handler started.
+ *
+ * @param {EventEmitter} emitter
+ * @param {string | undefined} request its id
+ * @param {unknown[]} event its name and values
+ */
+function emitFor(emitter, request, event) {
+  if (requests.getStore() === request) return emit.apply(emitter, event);
+  return requests.run(request, () => emit.apply(emitter, event));
+}
+
 /** Gives what one console method writes a level of its own. */
 function levelOf(method, stream, level) {
   const original = console[method];
@@ -145,4 +173,4 @@ function levelOf(method, stream, level) {
   };
 }
 
-module.exports = { captureOutput, requests };
+module.exports = { captureOutput, emitFor, requests };

@@ -34,6 +34,10 @@ function createServer(activation) {
 
   function responseClosed() {
     activation.end(this);
+    if (!this.headersSent) {
+      const { method, originalUrl } = this.req;
+      activation.log.write('warning', `${method} ${originalUrl} was not answered before its time was over or its client left`);
+    }
   }
 
   function onRequest(req, res) {

@@ -4,7 +4,7 @@
 
 const { FunctionRequest, FunctionResponse } = require('./express.js');
 const { FAILED, describe, fail } = require('./failure.js');
-const { requests } = require('./logs.js');
+const { emitFor, requests } = require('./logs.js');
 
 // For words of farewell when the pod drains, in milliseconds; only where somebody watches req.signal.
 const FAREWELL_MS = 1000;
@@ -27,6 +27,7 @@ function takeUpgrade(activation, req, socket, head) {
   socket.on('error', () => {});
 
   const id = FunctionRequest.idOf(req);
+  socket.emit = (...event) => emitFor(socket, id, event);
   const sent = socket.bytesWritten;
   const failed = (error) => {
     activation.log.write('error', `upgrade ${req.originalUrl} failed (request ${id ?? '-'}): ${describe(error)}`, id);

@@ -1,7 +1,8 @@
 'use strict';
 const assert = require('node:assert/strict');
+const { once } = require('node:events');
 const { test } = require('node:test');
-const { Pod } = require('./pod.js');
+const { Pod, ACTIVATION } = require('./pod.js');
 
 async function using(source, use) {
   const pod = await Pod.active(source);
@@ -78,3 +79,57 @@ test('what bypasses the streams reaches the process\'s real output', () =>
     await pod.fetch('/fn/f');
     while (!pod.output.includes('raw\n')) await new Promise(setImmediate);
   }));
+
+test('streams that are destroyed go on, and text that never ends its line comes all the same', () =>
+  using(
+    `process.stdout.destroy(); process.stderr.destroy(); console.log('out'); console.error('err');
+     module.exports = (req, res) => { process.stdout.write('working'); setTimeout(() => res.send('x'), 10); };`,
+    async (pod) => {
+      await pod.fetch('/fn/f', { headers: { 'X-Request-Id': 'first' } });
+      await pod.fetch('/fn/f', { headers: { 'X-Request-Id': 'second' } });
+      await pod.log((m) => m.request_id === 'second');
+      assert.deepEqual(
+        pod.messages.filter((m) => m.type === 'log').map((m) => [m.level, m.text, m.request_id ?? null]),
+        [['info', 'out', null], ['error', 'err', null], ['info', 'working', 'first'], ['info', 'working', 'second']],
+      );
+    },
+  ));
+
+test('what listens to a request, its answer or its connection logs for it', () =>
+  using(
+    `const log = (what) => () => console.log(what);
+     exports.config = { bodyParser: false };
+     exports.read = (req, res) => { req.on('data', log('data')).on('end', () => { console.log('end'); res.send('x'); }); };
+     exports.wait = (req, res) => {
+       console.log('waiting');
+       req.on('close', log('request closed'));
+       res.on('close', log('answer closed'));
+       req.signal.addEventListener('abort', log('aborted'));
+     };
+     exports.upgrade = (req, socket) => {
+       socket.on('data', log('said'));
+       socket.write('HTTP/1.1 101 Switching Protocols\\r\\n\\r\\n');
+     };`,
+    async (pod) => {
+      const head = (id, target, more) =>
+        `GET /fn/f/${target} HTTP/1.1\r\nHost: x\r\nX-Sanfran-Activation: ${ACTIVATION}\r\nX-Request-Id: ${id}\r\n${more}\r\n`;
+      const reads = await pod.raw(head('reads', 'read', 'Content-Length: 2\r\n'));
+      reads.write('{}');
+      const waits = await pod.raw(head('waits', 'wait', ''));
+      await pod.log('waiting');
+      waits.destroy();
+      const talks = await pod.raw(head('talks', '', 'Connection: Upgrade\r\nUpgrade: any\r\n'));
+      await once(talks, 'data');
+      talks.write('hello');
+      const expected = {
+        data: 'reads', end: 'reads', 'request closed': 'waits', 'answer closed': 'waits', aborted: 'waits', said: 'talks',
+      };
+      for (const [text, id] of Object.entries(expected)) {
+        assert.equal((await pod.log((m) => m.text === text)).request_id, id, text);
+      }
+      const missed = await pod.log('GET /fn/f/wait was not answered');
+      assert.deepEqual([missed.level, missed.request_id], ['warning', 'waits']);
+      reads.destroy();
+      talks.destroy();
+    },
+  ));
