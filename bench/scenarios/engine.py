@@ -22,6 +22,7 @@ from sanfran_controller.activation import Activator
 from sanfran_controller.autoscale import Autoscaler
 from sanfran_controller.bundles import SmallBundles
 from sanfran_controller.catalog import Catalog
+from sanfran_controller.decisions import Decisions
 from sanfran_controller.fleet import Fleet
 from sanfran_controller.functions import Functions
 from sanfran_controller.load import Loads
@@ -73,7 +74,7 @@ class Observed:
         started: pods that were started.
         pods: pods at once, at most.
         surplus: pod-seconds of pods beyond the pool's size, and beyond what a function's requests needed.
-        changes: scale decisions of all functions, each up or down counted once.
+        changes: decisions to scale a function up or down.
     """
 
     requests: int = 0
@@ -86,6 +87,21 @@ class Observed:
     pods: int = 0
     surplus: float = 0.0
     changes: int = 0
+
+
+class Counted(Decisions):
+    """Counts how often functions were scaled."""
+
+    def __init__(self, seen: Observed) -> None:
+        super().__init__()
+        self._seen = seen
+
+    def took(
+        self, kind: str, reason: str, pods: int, *, why: str, facts: str, function: str = ""
+    ) -> None:
+        """See `Decisions`."""
+        self._seen.changes += bool(function)
+        super().took(kind, reason, pods, why=why, facts=facts, function=function)
 
 
 class Engine:
@@ -116,13 +132,20 @@ class Engine:
         self.catalog.synced.set()
         self._bundles = SmallBundles(nobody, most=0)
         self.fleet = Fleet(self.provider, Pool(limits), owner=CREATOR)
+        self.fleet.decisions = Counted(self.seen)
         self.functions = Functions(self.catalog, self.fleet, self._routes, loads, policy)
         self.fleet.attach(self.functions)
         self._activator = Activator(
             self.catalog, self.functions, self.fleet, self._bundles, timeout=ACTIVATION_TIMEOUT
         )
         self._autoscaler = Autoscaler(
-            self.catalog, self.functions, self._activator, loads, policy, idle_timeout=60.0
+            self.catalog,
+            self.functions,
+            self._activator,
+            loads,
+            policy,
+            self.fleet.decisions,
+            idle_timeout=60.0,
         )
         self._service = ControllerService(
             self._activator, self.catalog, self.functions, self.fleet, self._routes, loads

@@ -124,7 +124,7 @@ def spike() -> Iterator[Arrival]:
 def greedy() -> Iterator[Arrival]:
     """One function could use every pod; others want their first."""
     return merged(
-        (Arrival(10 + 0.001 * number, "greedy", 40.0) for number in range(300)),
+        wave(lambda at: 200.0 if at > 5 else 0.0, 200.0, 60, 0.4, one("greedy"), seed=12),
         wave(lambda at: 1.0 if at > 11 else 0.0, 1.0, 60, 0.1, fresh("other"), seed=5),
     )
 

@@ -80,9 +80,17 @@ class Activator(TaskOwner):
         if function.route is not None and (not saturated or self._at_most(function)):
             return function.route
         want = len(self._functions.fresh(function)) + 1 if saturated else 1
-        done, _ = await asyncio.wait(
-            self.ensure(function, want), return_when=asyncio.FIRST_COMPLETED
-        )
+        flights = set(function.flights)
+        if (new := self.ensure(function, want) - flights) and saturated:
+            self._fleet.decisions.took(
+                "scale_up",
+                "saturated",
+                len(new),
+                why="a router found every pod at its concurrency",
+                facts=f"pods {want - 1}, arriving {len(flights)}",
+                function=name,
+            )
+        done, _ = await asyncio.wait(flights | new, return_when=asyncio.FIRST_COMPLETED)
         metrics.STEP_SECONDS.labels("queue").observe(time.monotonic() - began)
         if function.route is not None:
             return function.route

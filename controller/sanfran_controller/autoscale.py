@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 from sanfran_common.telemetry.logs import get_logger
 
-from sanfran_controller import metrics
 from sanfran_controller.activation import Activator
 from sanfran_controller.catalog import Catalog
+from sanfran_controller.decisions import Decisions
 from sanfran_controller.functions import Function, Functions
 from sanfran_controller.load import Loads
-from sanfran_controller.scaling import ScalingFacts, ScalingPolicy
+from sanfran_controller.scaling import Scale, ScalingFacts, ScalingPolicy
 
 log = get_logger("autoscale")
 
@@ -26,6 +26,7 @@ class Autoscaler:
     """Keeps each function at as many pods as it needs.
 
     Args:
+        decisions: are told.
         idle_timeout: seconds, for functions that set none.
         elsewhere: whether a function belongs to another controller, which scales it up. Here it only ends.
     """
@@ -37,6 +38,7 @@ class Autoscaler:
         activator: Activator,
         loads: Loads,
         policy: ScalingPolicy,
+        decisions: Decisions,
         *,
         idle_timeout: float,
         elsewhere: Callable[[str], bool] = lambda name: False,
@@ -47,6 +49,7 @@ class Autoscaler:
         self._activator = activator
         self._loads = loads
         self._policy = policy
+        self._decisions = decisions
         self._idle_timeout = idle_timeout
 
     async def run(self) -> None:
@@ -93,31 +96,34 @@ class Autoscaler:
         settings = self._functions.settings(function.name)
         elsewhere = self._elsewhere(function.name)
         pods, arriving = len(function.serving), len(function.flights)
-        scale = function.scaler.decide(
-            ScalingFacts(
-                concurrency=max(settings.concurrency, 1),
-                min_scale=0 if elsewhere else settings.min_scale,
-                max_scale=settings.max_scale,
-                idle_timeout=settings.idle_timeout_ms / 1000 or self._idle_timeout,
-                pods=pods,
-                arriving=arriving,
-                demand=self._loads.demand(function.name),
-            ),
-            now,
+        facts = ScalingFacts(
+            concurrency=max(settings.concurrency, 1),
+            min_scale=0 if elsewhere else settings.min_scale,
+            max_scale=settings.max_scale,
+            idle_timeout=settings.idle_timeout_ms / 1000 or self._idle_timeout,
+            pods=pods,
+            arriving=arriving,
+            demand=self._loads.demand(function.name),
         )
-        if scale.want > pods + arriving and elsewhere:
-            return
+        scale = function.scaler.decide(facts, now)
         if scale.want > pods + arriving:
-            metrics.DECISIONS.labels("scale_up").inc(scale.want - pods - arriving)
-            self._say(function, scale.want, scale.why)
-            self._activator.ensure(function, scale.want)
+            if elsewhere:
+                return
+            before = len(function.flights)
+            started = len(self._activator.ensure(function, scale.want)) - before
+            if started:
+                self._took("scale_up", scale, started, facts, function)
         elif scale.want < pods:
             # The youngest go: what the older ones have compiled and cached is worth more.
             leaving = list(function.serving.values())[scale.want :]
-            decision = "scale_down" if scale.want else "idle"
-            metrics.DECISIONS.labels(decision).inc(len(leaving))
-            self._say(function, scale.want, scale.why)
+            self._took("scale_down", scale, len(leaving), facts, function)
             self._functions.withdraw(function, leaving)
 
-    def _say(self, function: Function, want: int, why: str) -> None:
-        log.info("scale", function=function.name, pods=len(function.serving), want=want, why=why)
+    def _took(
+        self, kind: str, scale: Scale, pods: int, facts: ScalingFacts, function: Function
+    ) -> None:
+        name = function.name
+        self._decisions.took(
+            kind, scale.reason, pods, why=scale.why, facts=str(facts), function=name
+        )
+        log.info("scale", function=name, pods=facts.pods, want=scale.want, why=scale.why)

@@ -2,7 +2,8 @@
 
 Functions take turns, each in the order in which its claims came, so that one that asks for fifty
 pods delays another by one pod and not by fifty. Claims of functions that have no pod at all (cold)
-come before those that want one more (growth).
+come before those that want one more (growth), but for every fifth pod: where cold ones never end, those
+that serve may grow all the same.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from collections import deque
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+COLD_IN_A_ROW = 4
+"""Turns of cold functions until a growing one has its own."""
 
 
 class ClaimsFull(Exception):
@@ -29,6 +33,12 @@ class ClaimQueue(Generic[T]):
         self._cold: dict[str, deque[T]] = {}
         self._growth: dict[str, deque[T]] = {}
         self._waiting = 0
+        self._in_a_row = 0  # turns of cold ones while others waited
+
+    @property
+    def cold(self) -> int:
+        """Functions without a pod that wait."""
+        return len(self._cold)
 
     def __len__(self) -> int:
         return self._waiting
@@ -61,9 +71,14 @@ class ClaimQueue(Generic[T]):
         Args:
             growth: whether a claim of a function that has pods may have one now.
         """
-        turns = self._cold or (self._growth if growth else {})
+        due = self._in_a_row >= COLD_IN_A_ROW and bool(self._growth)
+        turns = self._cold if not due else {}
+        if not turns and (growth or due):
+            turns = self._growth
         if not turns:
             return None
+        cold = turns is self._cold and bool(self._growth)
+        self._in_a_row = self._in_a_row + 1 if cold else 0
         function = next(iter(turns))
         claims = turns.pop(function)
         claim = claims.popleft()

@@ -23,10 +23,11 @@ from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
 
 from sanfran_controller import metrics, sidecars
+from sanfran_controller.decisions import Decisions
 from sanfran_controller.deletions import Deletions
 from sanfran_controller.listener import FleetListener
 from sanfran_controller.pods import Activation, Pod
-from sanfran_controller.pool import Pool, PoolAction
+from sanfran_controller.pool import Pool, PoolAction, PoolFacts
 from sanfran_controller.providers import (
     PodNews,
     PodProvider,
@@ -81,7 +82,7 @@ class Fleet(TaskOwner):
         self.pods: dict[str, Pod] = {}
         self.stock = Stock(pool, claims_most=claims_most)
         self.listed = asyncio.Event()  # the provider has told of every pod once
-        self.last_action: PoolAction | None = None
+        self.decisions = Decisions()
         self.record = Record(owner)
         self._provider = provider
         self._pool = pool
@@ -254,7 +255,7 @@ class Fleet(TaskOwner):
             now = time.monotonic()
             facts = self.stock.facts(len(self._leaving))
             action = self._pool.decide(facts, now)
-            self._act(action)
+            self._act(action, facts)
             again_at = action.again_at
             try:
                 async with asyncio.timeout(None if again_at is None else max(again_at - now, 0.01)):
@@ -264,10 +265,7 @@ class Fleet(TaskOwner):
             if not self.stock.waiting and self.stock.idle:
                 await asyncio.sleep(REFILL_PAUSE)
 
-    def _act(self, action: PoolAction) -> None:
-        self.last_action = action
-        metrics.POOL_TARGET.set(action.target)
-        metrics.CLAIMS_WAITING.set(self.stock.waiting)
+    def _act(self, action: PoolAction, facts: PoolFacts) -> None:
         for _ in range(action.start):
             pod = self._enter(
                 Pod(f"{self._owner}-{secrets.token_hex(5)}", asked_at=time.monotonic())
@@ -275,14 +273,10 @@ class Fleet(TaskOwner):
             self._tasks.spawn(self._start(pod), name=f"start {pod.name}")
         for pod in self.stock.oldest_idle(action.stop):
             self.end(pod, action.why, expected=True)
-        reclaimed = self.listener.reclaim(action.reclaim) if action.reclaim else 0
+        reclaimed = action.reclaim and self.listener.reclaim(action.reclaim, action.from_busy)
         if reclaimed < action.reclaim:
             self._pool.none_idle(time.monotonic())
-        if action.start or action.stop or reclaimed:
-            counts = {"start": action.start, "stop": action.stop, "reclaim": reclaimed}
-            for decision, count in counts.items():
-                metrics.DECISIONS.labels(decision).inc(count)
-            log.debug("pool", target=action.target, why=action.why, **counts)
+        self.decisions.pool(action, facts, reclaimed)
 
     async def _start(self, pod: Pod) -> None:
         try:

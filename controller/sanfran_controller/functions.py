@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from heapq import nsmallest
 
 from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
@@ -23,6 +22,7 @@ from sanfran_controller.fleet import Fleet
 from sanfran_controller.last_words import LastWords
 from sanfran_controller.load import Loads
 from sanfran_controller.pods import Activation, Pod, same_version
+from sanfran_controller.reclaiming import Holder, choose
 from sanfran_controller.routes import Routes
 from sanfran_controller.scaling import Scaler, ScalingPolicy
 from sanfran_controller.states import PodEvent
@@ -211,18 +211,19 @@ class Functions:
         log.info("pod adopted", pod=pod.name, function=current.name, version=current.version)
         return True
 
-    def reclaim(self, count: int) -> int:
-        """See `FleetListener`. The functions that were unused for longest go first."""
-        now = time.monotonic()
-        idle = [function for function in self.warm.values() if self._can_spare(function, now)]
-        taken = 0
-        for function in nsmallest(count, idle, key=lambda one: one.scaler.last_used):
-            keep = self.settings(function.name).min_scale
-            spare = list(function.serving.values())[keep:][: count - taken]
-            self.withdraw(function, spare)
-            taken += len(spare)
-            if taken >= count:
-                break
+    def reclaim(self, count: int, from_busy: int) -> int:
+        """See `FleetListener`."""
+        now, taken = time.monotonic(), 0
+        chosen = choose(
+            [self._holder(function, now) for function in self.warm.values()],
+            count,
+            from_busy=from_busy,
+            waiting=self._fleet.stock.cold,
+        )
+        for name, pods in chosen.items():
+            function = self.warm[name]
+            self.withdraw(function, list(function.serving.values())[-pods:])
+            taken += pods
         return taken
 
     def disturb(self, name: str) -> None:
@@ -236,15 +237,17 @@ class Functions:
         settings = current.settings if current is not None else None
         return settings or pb.FunctionSettings()
 
-    def _can_spare(self, function: Function, now: float) -> bool:
-        """Whether it is idle, and has more pods than stay without traffic."""
-        if function.reconciling is not None or function.flights:
-            return False
-        if function.scaler.quiet_for(now) < 2 * self._policy.report_every:
-            return False
-        if len(function.serving) <= self.settings(function.name).min_scale:
-            return False
-        return self._loads.demand(function.name) == 0
+    def _holder(self, function: Function, now: float) -> Holder:
+        pods = len(function.serving)
+        # While it changes, it keeps what it has. One that wants more gives nothing up as idle.
+        changes = function.reconciling is not None
+        idle = (
+            not function.flights
+            and function.scaler.quiet_for(now) >= 2 * self._policy.report_every
+            and self._loads.demand(function.name) == 0
+        )
+        keep = pods if changes else self.settings(function.name).min_scale
+        return Holder(function.name, pods, keep, function.scaler.last_used, idle)
 
     def _publish(self, function: Function) -> None:
         """Tells routers of the pods of one version: while old ones serve, of the oldest."""

@@ -90,7 +90,7 @@ class Homing:
             return
         pods = list(function.serving.values())
         log.info("handed back", function=function.name, pods=len(pods))
-        metrics.DECISIONS.labels("hand_back").inc(len(pods))
+        metrics.DECISIONS.labels("hand_back", "home").inc(len(pods))
         self._functions.withdraw(function, pods)
 
     def _movable(self, function: Function) -> bool:

@@ -22,6 +22,6 @@ class FleetListener(Protocol):
     def said(self, activation: Activation, words: list[pb.LogLine]) -> None:
         """The last log lines of an activation that is over."""
 
-    def reclaim(self, count: int) -> int:
-        """No further pod may be started: ends idle activations, `count` at most, and returns how
-        many."""
+    def reclaim(self, count: int, from_busy: int) -> int:
+        """No further pod may be started: ends activations, `count` at most, and returns how many. As
+        many as `from_busy` may have requests: see `reclaiming`."""

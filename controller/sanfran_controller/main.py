@@ -92,6 +92,7 @@ async def serve(config: ControllerConfig, life: Lifecycle) -> None:
             activator,
             loads,
             policy,
+            fleet.decisions,
             idle_timeout=config.idle_timeout,
             elsewhere=lambda name: fleet.record.ownership.home(name) is not None,
         )

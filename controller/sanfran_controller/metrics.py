@@ -7,14 +7,16 @@ from prometheus_client import Counter, Gauge, Histogram
 PODS = Gauge("sanfran_controller_pods", "Pods by state", ["state"])
 FUNCTIONS = Gauge("sanfran_controller_functions", "Functions that are known")
 POOL_TARGET = Gauge("sanfran_controller_pool_target", "Generic pods wanted")
+POOL_READY = Gauge("sanfran_controller_pool_ready", "Generic pods that can be claimed")
+POOL_STARTING = Gauge("sanfran_controller_pool_starting", "Pods that start")
 CLAIMS_WAITING = Gauge("sanfran_controller_claims_waiting", "Claims that wait for a pod")
 POOL_MISSES = Counter(
     "sanfran_controller_pool_misses", "Claims that found no generic pod, by kind", ["kind"]
 )
 DECISIONS = Counter(
     "sanfran_controller_decisions",
-    "Pods that decisions were about: start, stop, reclaim, scale_up, scale_down, idle, hand_back",
-    ["decision"],
+    "Pods that decisions were about: start, stop, reclaim, hold, scale_up, scale_down, hand_back",
+    ["decision", "reason"],
 )
 STARTS = Counter("sanfran_controller_pod_starts", "Pods asked for, by outcome", ["outcome"])
 START_SECONDS = Histogram(

@@ -70,6 +70,8 @@ class PoolFacts:
         pods: every pod that exists, whatever it does, also those about to be deleted.
         overdue: of those arriving, the ones asked for longer than `Pool.overdue_after` ago.
         overdue_at: when the next one will be; None: none of them arrives.
+        cold: functions without a pod among those that wait.
+        ending: pods that will come back when the requests in them are done.
     """
 
     idle: int
@@ -79,6 +81,8 @@ class PoolFacts:
     pods: int
     overdue: int = 0
     overdue_at: float | None = None
+    cold: int = 0
+    ending: int = 0
 
     @property
     def coming(self) -> int:
@@ -113,6 +117,7 @@ class PoolAction:
         start: pods to start.
         stop: idle generic pods to delete.
         reclaim: idle activations to end, since there may be no further pod.
+        from_busy: of these, as many may have requests, if their function holds more than its share.
         target: generic pods wanted.
         reason: why, for programs.
         why: the same for people, with numbers.
@@ -126,6 +131,7 @@ class PoolAction:
     reason: PoolReason
     why: str
     again_at: float | None = None
+    from_busy: int = 0
 
 
 class Rate:
@@ -138,9 +144,9 @@ class Rate:
         self._value = 0.0
         self._at = 0.0
 
-    def count(self, now: float) -> None:
-        """One event happened."""
-        self._value = self.at(now) + 1 / self._over
+    def count(self, now: float, events: int = 1) -> None:
+        """So many events happened; fewer than none did not happen after all."""
+        self._value = max(self.at(now) + events / self._over, 0.0)
         self._at = now
 
     def at(self, now: float) -> float:
@@ -164,11 +170,11 @@ class Sustained:
             0,
         )  # of the newest span, which is not over, and before
 
-    def count(self, now: float) -> None:
-        """One event happened."""
+    def count(self, now: float, events: int = 1) -> None:
+        """See `Rate.count`."""
         self._roll(now)
         newest, *others = self._counts
-        self._counts = (newest + 1, *others)
+        self._counts = (max(newest + events, 0), *others)
 
     def at(self, now: float) -> float:
         """Events per second as of now."""
@@ -201,6 +207,11 @@ class Pool:
         """Somebody wants a generic pod, whether or not there is one."""
         self._now.count(now)
         self._lately.count(now)
+
+    def released(self, now: float) -> None:
+        """A pod that was claimed was given back unused."""
+        self._now.count(now, -1)
+        self._lately.count(now, -1)
 
     def started(self, took: float, now: float) -> None:
         """A pod became generic `took` seconds after it was asked for."""
@@ -238,6 +249,11 @@ class Pool:
     def overdue_after(self) -> float:
         """Seconds after which a start is not relied upon any more."""
         return max(OVERDUE_LEAST, OVERDUE_TIMES * self.start_time)
+
+    @property
+    def reserve(self) -> int:
+        """Generic pods that functions which have pods leave to those that have none."""
+        return self.limits.size // 2
 
     def rate(self, now: float) -> float:
         """Claims per second that are to be expected."""
@@ -285,7 +301,11 @@ class Pool:
         again_at = _first(again_at, facts.overdue_at)
         if not room:
             why = f"at the limit of {most} pods"
-            return PoolAction(0, 0, reclaim, target, PoolReason.LIMIT, why, again_at)
+            # Only for functions that have no pod, or come next: else who is busy would make room for itself.
+            first = facts.cold + self.reserve - facts.coming - facts.ending
+            from_busy = max(min(first, reclaim), 0)
+            reason = PoolReason.LIMIT
+            return PoolAction(0, 0, reclaim, target, reason, why, again_at, from_busy)
         if now < self._not_before:
             why = f"{self._failures} starts failed in a row"
             again_at = _first(again_at, self._not_before)

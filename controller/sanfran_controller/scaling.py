@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from enum import StrEnum
 from math import ceil
 
 
@@ -52,12 +53,30 @@ class ScalingFacts:
     arriving: int
     demand: int
 
+    def __str__(self) -> str:
+        return (
+            f"pods {self.pods}, arriving {self.arriving}, requests {self.demand}, "
+            f"concurrency {self.concurrency}"
+        )
+
+
+class ScaleReason(StrEnum):
+    """Why a function should have as many pods, for programs."""
+
+    DEMAND = "demand"
+    LESS_DEMAND = "less_demand"
+    AS_WANTED = "as_wanted"
+    IDLE = "idle"
+    MIN_SCALE = "min_scale"
+    MAX_SCALE = "max_scale"
+
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Pods wanted, and why."""
+    """Pods wanted, why in a word, and for people."""
 
     want: int
+    reason: ScaleReason
     why: str
 
 
@@ -102,20 +121,23 @@ class Scaler:
         """How many pods the function should have, those arriving included."""
         have = facts.pods + facts.arriving
         idle_after = max(facts.idle_timeout, 2 * self._policy.report_every)
-        if facts.demand == 0 and self.quiet_for(now) >= idle_after:
-            why = "idle" if not facts.min_scale else "idle, min_scale stays"
-            return Scale(facts.min_scale, why)
+        quiet = self.quiet_for(now)
+        if facts.demand == 0 and quiet >= idle_after:
+            return Scale(facts.min_scale, ScaleReason.IDLE, f"unused for {quiet:.0f} s")
         up = self._panic_need(facts.concurrency, now)
         down = self.needed(facts.concurrency, now)
+        want, reason, why = have, ScaleReason.AS_WANTED, "as wanted"
         if up > have:
-            want, why = up, "demand"
+            over = f"{self._policy.panic:g} s"
+            want, reason, why = up, ScaleReason.DEMAND, f"requests of the last {over} need {up}"
         elif down < have:
-            want, why = max(down, min(have, 1)), "less demand"
-        else:
-            want, why = have, "as wanted"
-        if facts.max_scale:
-            want = min(want, facts.max_scale)
-        return Scale(max(want, facts.min_scale), why)
+            want, reason = max(down, min(have, 1)), ScaleReason.LESS_DEMAND
+            why = f"none of the last {self._policy.stable:g} s needed more than {down}"
+        if facts.max_scale and want > facts.max_scale:
+            want, reason, why = facts.max_scale, ScaleReason.MAX_SCALE, "max_scale"
+        if want < facts.min_scale:
+            want, reason, why = facts.min_scale, ScaleReason.MIN_SCALE, "min_scale"
+        return Scale(want, reason, why)
 
     def _panic_need(self, concurrency: int, now: float) -> int:
         oldest = now - self._policy.panic

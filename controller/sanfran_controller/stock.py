@@ -46,6 +46,11 @@ class Stock:
         """Pods that can be claimed."""
         return len(self._idle)
 
+    @property
+    def cold(self) -> int:
+        """Functions without a pod that wait for one."""
+        return self._claims.cold
+
     def count(self, state: PodState) -> int:
         """Pods in a state."""
         return self._counts[state]
@@ -67,6 +72,8 @@ class Stock:
             pods=everything + leaving,
             overdue=overdue,
             overdue_at=overdue_at,
+            cold=self._claims.cold,
+            ending=counts[PodState.DRAINING] + counts[PodState.RECYCLING] - self._returning,
         )
 
     def _overdue(self) -> tuple[int, float | None]:
@@ -109,6 +116,8 @@ class Stock:
             self.filled.set()
             # One given back was about to be used, so its turn is first.
             released = event is PodEvent.RELEASED
+            if released:
+                self._pool.released(time.monotonic())
             (self._idle.appendleft if released else self._idle.append)(pod)
             self._hand_out()
         self.changed.set()
