@@ -27,6 +27,8 @@ DEATH = 5.0
 """Seconds for a killed process to be gone."""
 BACK = 30.0
 """Seconds for what was killed or replaced to be there again."""
+NEWS = 0.02
+"""Seconds until this program has seen that a connection is closed; what it sends before is lost."""
 IDLE = 3.5
 """Seconds of silence: longer than the idle timeout, so that every function is recycled."""
 DISK = 1.5
@@ -150,10 +152,12 @@ async def kill_worker(scene: Scene) -> Damage:
     worker = scene.dice.choice(scene.workers())
     worker.suspend()  # so that what it holds does not change between the look and the end
     ports = {one.raddr.port for one in worker.net_connections("tcp") if one.raddr}
-    since, died = await _kill(worker)
+    since, _ = await _kill(worker)
+    await asyncio.sleep(NEWS)
+    told = time.monotonic()
 
     def excuse(call: Call) -> str:
-        on_it = call.port in ports and call.began <= died
+        on_it = call.port in ports and call.began <= told
         return "its router worker died" if on_it and call.outcome.startswith("broken") else ""
 
     return Damage(since, excuse, keeps=True)
