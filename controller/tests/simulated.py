@@ -390,6 +390,7 @@ class SimApi(pb.ApiBase):
             async for message in messages:
                 if message.live is not None:
                     self.live = message.live.controllers
+                    self.changes.tell()
                     continue
                 assert message.applied is not None
                 self.applied.add(message.applied.revision)
