@@ -3,8 +3,10 @@
 // prototype of every request and response, which costs more than all the rest of it; here its
 // own members stand on the prototypes from the start.
 
+const { EventEmitter } = require('node:events');
 const http = require('node:http');
 const querystring = require('node:querystring');
+const { Readable } = require('node:stream');
 const requestMembers = require('express/lib/request.js');
 const responseMembers = require('express/lib/response.js');
 const { wetag } = require('express/lib/utils.js');
@@ -55,12 +57,6 @@ class FunctionRequest extends http.IncomingMessage {
     this.baseUrl = '';
     this.params = undefined;
     this.body = undefined;
-    // Not on the prototype, which an Express app swaps.
-    this.emit = FunctionRequest.#emit;
-  }
-
-  static #emit(...event) {
-    return emitFor(this, this.#requestId, event);
   }
 
   /** The activation id that a request was routed to; undefined when it carries none. */
@@ -68,9 +64,9 @@ class FunctionRequest extends http.IncomingMessage {
     return req.#activation;
   }
 
-  /** The request's id, as the router sent it; undefined when it did not. */
+  /** The request's id, as the router sent it; undefined when it did not, or when this is not the request itself. */
   static idOf(req) {
-    return req.#requestId;
+    return #requestId in req ? req.#requestId : undefined;
   }
 
   // Node's parser hands over the raw header lines here, once for the head and once for trailers,
@@ -163,15 +159,6 @@ class FunctionRequest extends http.IncomingMessage {
 class FunctionResponse extends http.ServerResponse {
   #refuses = false;
 
-  constructor(req, options) {
-    super(req, options);
-    this.emit = FunctionResponse.#emit;
-  }
-
-  static #emit(...event) {
-    return emitFor(this, FunctionRequest.idOf(this.req), event);
-  }
-
   /** Answers that the handler did not and will not run, in the words that the router understands. */
   static refuse(res, refusal) {
     res.#refuses = true;
@@ -199,6 +186,24 @@ class FunctionResponse extends http.ServerResponse {
   }
 }
 
+// Whoever listens to a request or its answer from here on does so for this request. That takes an emit() of
+// its own, which would cost a tenth of the CPU of requests to which nobody listens. Both are own members, since an
+// Express app swaps the prototypes.
+function listenForRequest(req, res) {
+  req.on = onRequestEvent;
+  res.on = onResponseEvent;
+}
+
+function onRequestEvent(name, listener) {
+  if (!Object.hasOwn(this, 'emit')) this.emit = (...event) => emitFor(this, FunctionRequest.idOf(this), event);
+  return Readable.prototype.on.call(this, name, listener);
+}
+
+function onResponseEvent(name, listener) {
+  if (!Object.hasOwn(this, 'emit')) this.emit = (...event) => emitFor(this, FunctionRequest.idOf(this.req), event);
+  return EventEmitter.prototype.on.call(this, name, listener);
+}
+
 /** @param {object | string[] | [string, string][] | undefined} headers in any form that writeHead() takes */
 function withoutEngineHeaders(headers) {
   if (!headers) return headers;
@@ -214,4 +219,4 @@ for (const [type, members] of [[FunctionRequest, requestMembers], [FunctionRespo
   type.prototype.app = app;
 }
 
-module.exports = { FunctionRequest, FunctionResponse };
+module.exports = { FunctionRequest, FunctionResponse, listenForRequest };

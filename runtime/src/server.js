@@ -4,7 +4,7 @@
 
 const http = require('node:http');
 const { readBody } = require('./body.js');
-const { FunctionRequest, FunctionResponse } = require('./express.js');
+const { FunctionRequest, FunctionResponse, listenForRequest } = require('./express.js');
 const { describe, fail, failFor } = require('./failure.js');
 const { requests } = require('./logs.js');
 const { takeUpgrade } = require('./upgrade.js');
@@ -63,6 +63,7 @@ function createServer(activation) {
     activation.begin(res);
     res.on('close', responseClosed);
     req.res = res;
+    listenForRequest(req, res);
     mount(req, activation.baseUrl);
     const { handlers } = activation;
     const handler = handlers.select(req);
