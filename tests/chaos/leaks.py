@@ -23,6 +23,8 @@ FILES_SPARE = 6
 FILES_PER_POD = {"pod-host": 12, "controller": 4}
 """For pods beyond those of the beginning, which the pool keeps for a while."""
 SOCKETS_SPARE = 4
+STABLE = 0.6
+"""Seconds between two counts that have to be the same; a pod that ends answers for half a second more."""
 _SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 
 
@@ -147,12 +149,16 @@ async def settled(engine: Engine, seconds: float, *, pods: int) -> Census:
         pods: that there may be then.
     """
     until = time.monotonic() + seconds
+    before = Census()
     while True:
         census = await asyncio.to_thread(count, engine)
-        if (census.quiet and census.nodes <= pods) or time.monotonic() > until:
+        # Twice the same: what ends at this moment is closed one after the other.
+        same = (census.nodes, census.files) == (before.nodes, before.files)
+        if (same and census.quiet and census.nodes <= pods) or time.monotonic() > until:
             census.serving = await asyncio.to_thread(serving, engine)
             return census
-        await asyncio.sleep(0.25)
+        before = census
+        await asyncio.sleep(STABLE)
 
 
 def _strangers(engine: Engine, run: Path) -> list[str]:
