@@ -57,17 +57,49 @@ class Controllers:
 
         asked = await asyncio.gather(*(ask(*each) for each in self._each()))
         answers = [answer for answer in asked if answer is not None]
-        if not answers:
-            return None
-        return pb.FunctionStatus(
-            name=name,
-            pods=[pod for answer in answers for pod in answer.pods],
-            load_error=next((one.load_error for one in answers if one.load_error), ""),
-            activations=sum(one.activations for one in answers),
-            last_activation_ms=next(
-                (one.last_activation_ms for one in answers if one.last_activation_ms), 0.0
-            ),
-        )
+        return _together(name, answers) if answers else None
+
+    async def statuses(self, names: list[str]) -> dict[str, pb.FunctionStatus]:
+        """The same of many functions; nothing of those that no controller knows."""
+
+        async def ask(address: str, channel: Channel) -> list[pb.FunctionStatus]:
+            request = pb.GetStatusesRequest(names=names)
+            try:
+                stub = pb.ControllerStub(channel)
+                return (await stub.get_statuses(request, timeout=STATUS_TIMEOUT)).functions
+            except GRPCError as error:
+                log.debug("no statuses", controller=address, error=str(error))
+                return []
+
+        asked = await asyncio.gather(*(ask(*each) for each in self._each()))
+        told: dict[str, list[pb.FunctionStatus]] = {}
+        for status in (one for some in asked for one in some):
+            told.setdefault(status.name, []).append(status)
+        return {name: _together(name, answers) for name, answers in told.items()}
+
+    async def pools(self, decisions: int) -> dict[str, pb.PoolStatus | None]:
+        """Each controller's pool, by address; None of one that does not answer.
+
+        Args:
+            decisions: of each, the latest, at most.
+
+        Raises:
+            NoController: none answers.
+        """
+
+        async def ask(address: str, channel: Channel) -> pb.PoolStatus | None:
+            request = pb.GetPoolRequest(decisions=decisions)
+            try:
+                return await pb.ControllerStub(channel).get_pool(request, timeout=STATUS_TIMEOUT)
+            except GRPCError as error:
+                log.debug("no pool", controller=address, error=str(error))
+                return None
+
+        each = self._each()
+        asked = await asyncio.gather(*(ask(*one) for one in each))
+        if not any(asked):
+            raise NoController("no controller answers, and only they know the pool")
+        return dict(zip((address for address, _ in each), asked, strict=True))
 
     async def past_logs(self, name: str, tail: int) -> list[pb.LogLine]:
         """What the function wrote, oldest first.
@@ -157,6 +189,25 @@ class Controllers:
 
     def _each(self) -> list[tuple[str, Channel]]:
         return list(self._client.each().items()) if self._client is not None else []
+
+
+def _together(name: str, answers: list[pb.FunctionStatus]) -> pb.FunctionStatus:
+    """One status of what several controllers told. Routers tell all of them the same load."""
+    latest = max(answers, key=lambda one: one.last_cold_at_ms)
+    return pb.FunctionStatus(
+        name=name,
+        pods=[pod for answer in answers for pod in answer.pods],
+        load_error=next((one.load_error for one in answers if one.load_error), ""),
+        activations=sum(one.activations for one in answers),
+        last_activation_ms=next(
+            (one.last_activation_ms for one in answers if one.last_activation_ms), 0.0
+        ),
+        in_flight=max(one.in_flight for one in answers),
+        queued=max(one.queued for one in answers),
+        calls=max(one.calls for one in answers),
+        last_cold_ms=latest.last_cold_ms,
+        last_cold_at_ms=latest.last_cold_at_ms,
+    )
 
 
 def _nobody() -> NoController:

@@ -44,6 +44,13 @@ class Status(TypedDict, total=False):
     """Message and stack of the last failed load; empty when there was none."""
     activations: int
     last_activation_ms: float
+    in_flight: int
+    queued: int
+    calls: int
+    """Requests since a controller met the function."""
+    last_cold_start: str
+    """When it was last called without having a pod, ISO 8601; absent: never."""
+    last_cold_start_ms: float
 
 
 class Function(TypedDict, total=False):
@@ -69,6 +76,48 @@ class ServiceInfo(TypedDict, total=False):
 
     version: str
     public_url: str
+
+
+class Decision(TypedDict, total=False):
+    """What a controller decided."""
+
+    time: str
+    kind: str
+    reason: str
+    pods: int
+    function: str
+    """Empty: the pool itself."""
+    why: str
+    facts: str
+
+
+class Pool(TypedDict, total=False):
+    """One controller's pool; the service's OpenAPI has all its fields."""
+
+    controller: str
+    address: str
+    target: int
+    size: int
+    most: int
+    max_pods: int
+    claims_per_second: float
+    start_seconds: float
+    ready: int
+    starting: int
+    overdue: int
+    returning: int
+    waiting: int
+    pods: dict[str, int]
+    functions: int
+    decisions: list[Decision]
+
+
+class Pools(TypedDict, total=False):
+    """Every controller's pool."""
+
+    controllers: list[Pool]
+    silent: list[str]
+    """Addresses of controllers that do not answer."""
 
 
 class LogLine(TypedDict, total=False):
@@ -163,16 +212,33 @@ class Client:
         """One function, with its present version."""
         return cast("Function", await self._json("GET", f"functions/{quote(name, safe='')}"))
 
-    async def list(self) -> AsyncIterator[Function]:
-        """Every function by name, fetched page by page."""
+    async def list(self, *, status: bool = False) -> AsyncIterator[Function]:
+        """Every function by name, fetched page by page.
+
+        Args:
+            status: what becomes of each, too.
+        """
         after = ""
         while True:
-            page = await self._json("GET", "functions", params={"after": after} if after else {})
+            params = {
+                **({"after": after} if after else {}),
+                **({"status": "true"} if status else {}),
+            }
+            page = await self._json("GET", "functions", params=params)
             for function in page["functions"]:
                 yield function
             after = page.get("next_after") or ""
             if not after:
                 return
+
+    async def pool(self, *, decisions: int = 20) -> Pools:
+        """The pool of each controller.
+
+        Args:
+            decisions: the latest of each, at most.
+        """
+        answer = await self._json("GET", "pool", params={"decisions": str(decisions)})
+        return cast("Pools", answer)
 
     async def delete(self, name: str) -> None:
         """Removes a function; calls get 404 from then on, running ones finish."""

@@ -19,6 +19,7 @@ COMMANDS = {
     "delete": "functions",
     "invoke": "invoke",
     "logs": "logs",
+    "pool": "pool",
 }
 """Each command's module in `sanfran_cli.commands`, in the order of `--help`."""
 

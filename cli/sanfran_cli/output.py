@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from urllib.parse import quote
 import click
 
 if TYPE_CHECKING:
-    from sanfran_cli.client import Function, LogLine, ServiceInfo
+    from sanfran_cli.client import Function, LogLine, Pools, ServiceInfo, Status
 
 _LEVEL_COLOURS = {"error": "red", "warning": "yellow", "debug": "bright_black"}
 
@@ -70,11 +71,63 @@ def print_functions(functions: Sequence[Function], info: ServiceInfo) -> None:
             one["name"],
             str(one["version"]),
             local_time(one.get("created_at", "")),
+            *_activity(one.get("status")),
             function_url(one, info),
         )
         for one in functions
     ]
-    print_table(("NAME", "VERSION", "UPDATED", "URL"), rows)
+    heads = ("NAME", "VERSION", "UPDATED", "PODS", "IN FLIGHT", "CALLS", "LAST COLD START", "URL")
+    print_table(heads, rows)
+
+
+def _activity(status: Status | None) -> tuple[str, str, str, str]:
+    """Pods, requests in flight, calls, last cold start."""
+    if status is None:
+        return "-", "-", "-", "-"
+    versions = Counter(pod["version"] for pod in status["pods"])
+    pods = str(versions.total())
+    if len(versions) > 1:  # an update is under way
+        pods += " (" + ", ".join(f"{versions[one]} v{one}" for one in sorted(versions)) + ")"
+    cold = status.get("last_cold_start")
+    shown = f"{local_time(cold)}, {status['last_cold_start_ms']:.0f} ms" if cold else "-"
+    return pods, str(status["in_flight"]), str(status["calls"]), shown
+
+
+def print_pools(pools: Pools) -> None:
+    """Each controller's pool: what there is, what is wanted, and the latest decisions."""
+    for number, pool in enumerate(pools["controllers"]):
+        if number:
+            click.echo()
+        click.echo(click.style(f"{pool['controller']} at {pool['address']}", bold=True))
+        overdue = f" ({pool['overdue']} overdue)" if pool["overdue"] else ""
+        click.echo(
+            f"  generic   {pool['ready']} ready, {pool['starting']} starting{overdue}, "
+            f"{pool['returning']} returning; {pool['waiting']} claims wait"
+        )
+        click.echo(
+            f"  target    {pool['target']}, from {pool['size']} to {pool['most']}: "
+            f"{pool['claims_per_second']:g} claims/s, a pod starts in {pool['start_seconds']:.2g} s"
+        )
+        states = ", ".join(f"{count} {state}" for state, count in pool["pods"].items() if count)
+        total = sum(pool["pods"].values())
+        click.echo(f"  pods      {total} of {pool['max_pods']}: {states or 'none'}")
+        click.echo(f"  functions {pool['functions']} with pods")
+        if pool["decisions"]:
+            click.echo()
+            rows = [
+                (
+                    "  " + local_time(one["time"]),
+                    f"{one['kind']} {one['pods']}",
+                    one["function"] or "-",
+                    one["reason"],
+                    one["why"],
+                    one["facts"],
+                )
+                for one in pool["decisions"]
+            ]
+            print_table(("  TIME", "DECISION", "FUNCTION", "REASON", "WHY", "FACTS"), rows)
+    for address in pools["silent"]:
+        click.echo(f"The controller at {address} does not answer.", err=True)
 
 
 def print_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

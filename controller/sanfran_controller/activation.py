@@ -274,6 +274,9 @@ class Activator(TaskOwner):
         metrics.STEP_SECONDS.labels("load").observe(loaded.load_ms / 1000)
         function.activations += 1
         function.last_activation_ms = (time.monotonic() - began) * 1000
+        if not function.serving:
+            function.last_cold_ms = function.last_activation_ms
+            function.last_cold_at_ms = round(time.time() * 1000)
         function.failure = None
         pod.address = loaded.address
         self._fleet.stock.step(pod, PodEvent.LOADED)

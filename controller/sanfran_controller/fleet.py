@@ -131,6 +131,15 @@ class Fleet(TaskOwner):
         except TimeoutError:
             log.warning("not every pod could be asked what it runs", patience=patience)
 
+    @property
+    def pool(self) -> Pool:
+        """What decides how many generic pods there should be."""
+        return self._pool
+
+    def facts(self) -> PoolFacts:
+        """How things stand."""
+        return self.stock.facts(len(self._leaving))
+
     # -- what users of pods do with them
 
     def dismiss(self, pod: Pod) -> asyncio.Task[None]:
@@ -253,7 +262,7 @@ class Fleet(TaskOwner):
         while True:
             changed.clear()
             now = time.monotonic()
-            facts = self.stock.facts(len(self._leaving))
+            facts = self.facts()
             action = self._pool.decide(facts, now)
             self._act(action, facts)
             again_at = action.again_at
@@ -282,9 +291,7 @@ class Fleet(TaskOwner):
         try:
             await self._provider.create(pod.name)
         except ProviderFull as error:
-            self._pool.provider_full(
-                self.stock.facts(len(self._leaving)).pods - 1, time.monotonic()
-            )
+            self._pool.provider_full(self.facts().pods - 1, time.monotonic())
             pod.asked_at = None  # not a start that failed
             self.end(pod, f"not created: {error}", expected=True, exists=False)
             return
@@ -370,7 +377,7 @@ class Fleet(TaskOwner):
 
     def _wanted_back(self) -> bool:
         """Whether to recycle a pod that is fenced, and hence counted as returning."""
-        facts = self.stock.facts(len(self._leaving))
+        facts = self.facts()
         others = replace(facts, returning=facts.returning - 1)
         return self._pool.wants_back(others, time.monotonic())
 

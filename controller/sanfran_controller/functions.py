@@ -50,11 +50,14 @@ class Function:
     __slots__ = (
         "acks",
         "activations",
+        "calls",
         "crashes",
         "failure",
         "fences",
         "flights",
         "last_activation_ms",
+        "last_cold_at_ms",
+        "last_cold_ms",
         "name",
         "reconciling",
         "route",
@@ -73,6 +76,9 @@ class Function:
         # For status.
         self.activations = 0
         self.last_activation_ms = 0.0
+        self.last_cold_ms = 0.0  # of the last one that found no pod
+        self.last_cold_at_ms = 0  # Unix time; 0: never
+        self.calls = 0
         # Of updates: what to call when all old pods are fenced.
         self.acks: list[Callable[[], None]] = []
         self.fences: set[asyncio.Task[None]] = set()

@@ -57,12 +57,17 @@ class Loads:
 
     def demand(self, name: str) -> int:
         """Requests of a function in flight or queued, on all routers."""
-        total = 0
+        return sum(self.now(name))
+
+    def now(self, name: str) -> tuple[int, int]:
+        """Requests of a function in flight, and those queued, on all routers."""
+        in_flight = queued = 0
         for router in self._routers.values():
             load = router.functions.get(name)
             if load is not None:
-                total += load.in_flight + load.queued
-        return total
+                in_flight += load.in_flight
+                queued += load.queued
+        return in_flight, queued
 
     def peak(self, name: str) -> int:
         """The same at its highest since each router's former report."""

@@ -25,6 +25,7 @@ from sanfran_controller.fleet import Fleet
 from sanfran_controller.functions import Functions
 from sanfran_controller.load import Loads
 from sanfran_controller.pods import Pod
+from sanfran_controller.pool_status import pool_status
 from sanfran_controller.routes import Routes, WatcherTooSlow
 from sanfran_controller.states import PodState
 
@@ -83,12 +84,30 @@ class ControllerService(TaskOwner, pb.ControllerBase):
             function = self._functions.peek(load.name)
             if function is not None and (load.requests or load.in_flight or load.queued):
                 function.scaler.used(now)
+                function.calls += load.requests
         return pb.LoadReportResponse()
 
     async def get_status(self, message: pb.GetStatusRequest) -> pb.FunctionStatus:
         """See the contract. A function that this controller never met has an empty status."""
-        status = pb.FunctionStatus(name=message.name)
-        for pod in self._pods_of(message.name):
+        return self._status(message.name, self._pods_of(message.name))
+
+    async def get_statuses(self, message: pb.GetStatusesRequest) -> pb.FunctionStatuses:
+        """See the contract."""
+        pods: dict[str, list[Pod]] = {name: [] for name in message.names}
+        for pod in self._fleet.pods.values():
+            if pod.activation is not None and pod.activation.function.name in pods:
+                pods[pod.activation.function.name].append(pod)
+        return pb.FunctionStatuses([self._status(name, of) for name, of in pods.items()])
+
+    async def get_pool(self, message: pb.GetPoolRequest) -> pb.PoolStatus:
+        """See the contract."""
+        warm = len(self._functions.warm)
+        return pool_status(self._routes.controller, self._fleet, warm, message.decisions)
+
+    def _status(self, name: str, pods: list[Pod]) -> pb.FunctionStatus:
+        in_flight, queued = self._loads.now(name)
+        status = pb.FunctionStatus(name=name, in_flight=in_flight, queued=queued)
+        for pod in pods:
             assert pod.activation is not None
             status.pods.append(
                 pb.PodStatus(
@@ -98,12 +117,15 @@ class ControllerService(TaskOwner, pb.ControllerBase):
                     address=pod.address if pod.state is not PodState.ACTIVATING else "",
                 )
             )
-        function = self._functions.peek(message.name)
+        function = self._functions.peek(name)
         if function is not None:
             status.activations = function.activations
             status.last_activation_ms = function.last_activation_ms
+            status.last_cold_ms = function.last_cold_ms
+            status.last_cold_at_ms = function.last_cold_at_ms
+            status.calls = function.calls
             failure = function.failure
-            if failure is not None and failure.version is self._catalog.get(message.name):
+            if failure is not None and failure.version is self._catalog.get(name):
                 status.load_error = failure.detail
         return status
 

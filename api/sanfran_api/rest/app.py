@@ -155,17 +155,28 @@ def build_app(
         return deployed(made, response)
 
     @routes.get(
-        "/functions", operation_id="listFunctions", tags=["functions"], responses=_errors(400)
+        "/functions",
+        operation_id="listFunctions",
+        tags=["functions"],
+        responses=_errors(400),
+        response_model_exclude_none=True,
     )
     async def list_functions(
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Functions at most.")] = PAGE,
         after: Annotated[str, Query(description="Names greater than this.")] = "",
+        status: Annotated[bool, Query(description="Say what becomes of them, too.")] = False,
     ) -> models.Functions:
         """Functions by name, page by page."""
         page = await functions.page(after, limit)
+        names = [one.name for one, _ in page.functions]
+        told = await controllers.statuses(names) if status and names else {}
         return models.Functions(
             functions=[
-                models.Function(**models.fields_of(one, public_url)) for one, _ in page.functions
+                models.FunctionWithStatus(
+                    **models.fields_of(one, public_url),
+                    status=models.status_of(told[one.name]) if one.name in told else None,
+                )
+                for one, _ in page.functions
             ],
             next_after=page.next_after,
         )
@@ -184,6 +195,19 @@ def build_app(
         return models.FunctionWithStatus(
             **models.fields_of(function, public_url),
             status=models.status_of(status) if status is not None else None,
+        )
+
+    @routes.get("/pool", operation_id="getPool", tags=["service"], responses=_errors(400, 503))
+    async def get_pool(
+        decisions: Annotated[
+            int, Query(ge=0, le=200, description="The latest of each controller, at most.")
+        ] = 20,
+    ) -> models.Pools:
+        """The pool of each controller, and what it decided lately and why."""
+        told = await controllers.pools(decisions)
+        return models.Pools(
+            controllers=[models.pool_of(at, pool) for at, pool in told.items() if pool is not None],
+            silent=[at for at, pool in told.items() if pool is None],
         )
 
     @routes.delete(

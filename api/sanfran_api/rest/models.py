@@ -33,8 +33,15 @@ class Status(Answer):
     load_error: str = Field(
         description="Message and stack of the last failed load of the current version."
     )
-    activations: int
+    activations: int = Field(description="Since the controllers started.")
     last_activation_ms: float
+    in_flight: int = Field(description="Requests that run, on all routers, a second ago at most.")
+    queued: int = Field(description="Requests that wait for a pod.")
+    calls: int = Field(description="Requests since a controller met the function.")
+    last_cold_start: str | None = Field(
+        None, description="When it was last called without having a pod; absent: never."
+    )
+    last_cold_start_ms: float = Field(description="Until there was one.")
 
 
 class Function(Answer):
@@ -68,8 +75,51 @@ class Deployed(Function):
 class Functions(Answer):
     """A page of functions, by name."""
 
-    functions: list[Function]
+    functions: list[FunctionWithStatus]
     next_after: str = Field(description="Ask again with after=…; empty on the last page.")
+
+
+class Decision(Answer):
+    """What a controller decided."""
+
+    time: str
+    kind: str = Field(
+        description="start, stop, reclaim, hold: of the pool; scale_up, scale_down: of a function.",
+        examples=["start"],
+    )
+    reason: str = Field(description="Why, for programs.", examples=["claims_wait"])
+    pods: int = Field(description="How many it was about.")
+    function: str = Field(description="Empty: the pool itself.")
+    why: str = Field(description="For people.")
+    facts: str = Field(description="How things stood.")
+
+
+class Pool(Answer):
+    """One controller's pool of generic pods."""
+
+    controller: str
+    address: str
+    target: int = Field(description="Generic pods wanted.")
+    size: int = Field(description="This controller's part of --pool-size.")
+    most: int = Field(description="This controller's part of --pool-max.")
+    max_pods: int = Field(description="This controller's part of --max-pods.")
+    claims_per_second: float
+    start_seconds: float = Field(description="What pods took to start lately.")
+    ready: int = Field(description="Generic pods that can be claimed now.")
+    starting: int
+    overdue: int = Field(description="Of those that start, the ones that take far too long.")
+    returning: int = Field(description="Pods that are generic again in moments.")
+    waiting: int = Field(description="Claims without a pod.")
+    pods: dict[str, int] = Field(description="All pods by state.")
+    functions: int = Field(description="Functions that have pods.")
+    decisions: list[Decision] = Field(description="The latest, newest first.")
+
+
+class Pools(Answer):
+    """Every controller's pool."""
+
+    controllers: list[Pool]
+    silent: list[str] = Field(description="Addresses of controllers that do not answer.")
 
 
 class Service(Answer):
@@ -130,6 +180,44 @@ def status_of(status: pb.FunctionStatus) -> Status:
         load_error=status.load_error,
         activations=status.activations,
         last_activation_ms=status.last_activation_ms,
+        in_flight=status.in_flight,
+        queued=status.queued,
+        calls=status.calls,
+        last_cold_start=timestamp(status.last_cold_at_ms) if status.last_cold_at_ms else None,
+        last_cold_start_ms=status.last_cold_ms,
+    )
+
+
+def pool_of(address: str, pool: pb.PoolStatus) -> Pool:
+    """As a controller told it."""
+    return Pool(
+        controller=pool.controller,
+        address=address,
+        target=pool.target,
+        size=pool.size,
+        most=pool.most,
+        max_pods=pool.max_pods,
+        claims_per_second=round(pool.claims_per_second, 3),
+        start_seconds=round(pool.start_seconds, 4),
+        ready=pool.ready,
+        starting=pool.starting,
+        overdue=pool.overdue,
+        returning=pool.returning,
+        waiting=pool.waiting,
+        pods=pool.pods,
+        functions=pool.functions,
+        decisions=[
+            Decision(
+                time=timestamp(one.time_ms),
+                kind=one.kind,
+                reason=one.reason,
+                pods=one.pods,
+                function=one.function,
+                why=one.why,
+                facts=one.facts,
+            )
+            for one in pool.decisions
+        ],
     )
 
 

@@ -118,11 +118,11 @@ def get_command(name: str, api: str, output: str) -> None:
 @API
 @OUTPUT
 def list_command(api: str, output: str) -> None:
-    """Show every function."""
+    """Show every function, and what becomes of it."""
 
     async def list_all() -> None:
         async with Client(api) as client:
-            functions = [one async for one in client.list()]
+            functions = [one async for one in client.list(status=True)]
             if output == "json":
                 show.print_json(functions)
             else:

@@ -14,6 +14,7 @@ __all__ = (
     "ControllerBase",
     "ControllerStub",
     "CreatePodRequest",
+    "Decision",
     "DeleteFunctionRequest",
     "DeleteFunctionResponse",
     "DeletePodRequest",
@@ -26,10 +27,13 @@ __all__ = (
     "FunctionLoad",
     "FunctionSettings",
     "FunctionStatus",
+    "FunctionStatuses",
     "FunctionVersion",
     "GetFunctionRequest",
+    "GetPoolRequest",
     "GetStateRequest",
     "GetStatusRequest",
+    "GetStatusesRequest",
     "ListFunctionsRequest",
     "ListFunctionsResponse",
     "LiveController",
@@ -49,6 +53,7 @@ __all__ = (
     "PodState",
     "PodStatus",
     "PodsSynced",
+    "PoolStatus",
     "RecycleRequest",
     "RenewLeaseRequest",
     "RenewLeaseResponse",
@@ -264,6 +269,47 @@ default_message_pool.register_message("sanfran.v1", "CreatePodRequest", CreatePo
 
 
 @dataclass(eq=False, repr=False)
+class Decision(betterproto2.Message):
+    time_ms: "int" = betterproto2.field(1, betterproto2.TYPE_UINT64)
+    """
+    Unix time
+    """
+
+    kind: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    start, stop, reclaim, hold, scale_up, scale_down
+    """
+
+    reason: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    a word for programs
+    """
+
+    pods: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    how many
+    """
+
+    function: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    empty: the pool itself
+    """
+
+    why: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    for people
+    """
+
+    facts: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    how things stood
+    """
+
+
+default_message_pool.register_message("sanfran.v1", "Decision", Decision)
+
+
+@dataclass(eq=False, repr=False)
 class DeleteFunctionRequest(betterproto2.Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
@@ -467,8 +513,40 @@ class FunctionStatus(betterproto2.Message):
 
     last_activation_ms: "float" = betterproto2.field(5, betterproto2.TYPE_DOUBLE)
 
+    in_flight: "int" = betterproto2.field(6, betterproto2.TYPE_UINT32)
+    """
+    on all routers, as they reported it in the last second
+    """
+
+    queued: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+
+    calls: "int" = betterproto2.field(8, betterproto2.TYPE_UINT64)
+    """
+    since this controller met the function
+    """
+
+    last_cold_ms: "float" = betterproto2.field(9, betterproto2.TYPE_DOUBLE)
+    """
+    what the last activation took when no pod served it
+    """
+
+    last_cold_at_ms: "int" = betterproto2.field(10, betterproto2.TYPE_UINT64)
+    """
+    and when that was, Unix time; 0: never
+    """
+
 
 default_message_pool.register_message("sanfran.v1", "FunctionStatus", FunctionStatus)
+
+
+@dataclass(eq=False, repr=False)
+class FunctionStatuses(betterproto2.Message):
+    functions: "list[FunctionStatus]" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+
+
+default_message_pool.register_message("sanfran.v1", "FunctionStatuses", FunctionStatuses)
 
 
 @dataclass(eq=False, repr=False)
@@ -521,11 +599,30 @@ default_message_pool.register_message("sanfran.v1", "GetFunctionRequest", GetFun
 
 
 @dataclass(eq=False, repr=False)
+class GetPoolRequest(betterproto2.Message):
+    decisions: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
+    """
+    the latest, at most
+    """
+
+
+default_message_pool.register_message("sanfran.v1", "GetPoolRequest", GetPoolRequest)
+
+
+@dataclass(eq=False, repr=False)
 class GetStateRequest(betterproto2.Message):
     pass
 
 
 default_message_pool.register_message("sanfran.v1", "GetStateRequest", GetStateRequest)
+
+
+@dataclass(eq=False, repr=False)
+class GetStatusesRequest(betterproto2.Message):
+    names: "list[str]" = betterproto2.field(1, betterproto2.TYPE_STRING, repeated=True)
+
+
+default_message_pool.register_message("sanfran.v1", "GetStatusesRequest", GetStatusesRequest)
 
 
 @dataclass(eq=False, repr=False)
@@ -822,6 +919,85 @@ class PodStatus(betterproto2.Message):
 
 
 default_message_pool.register_message("sanfran.v1", "PodStatus", PodStatus)
+
+
+@dataclass(eq=False, repr=False)
+class PoolStatus(betterproto2.Message):
+    controller: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    id of the controller process
+    """
+
+    target: "int" = betterproto2.field(2, betterproto2.TYPE_UINT32)
+    """
+    generic pods wanted
+    """
+
+    size: "int" = betterproto2.field(3, betterproto2.TYPE_UINT32)
+    """
+    this controller's part of --pool-size,
+    """
+
+    most: "int" = betterproto2.field(4, betterproto2.TYPE_UINT32)
+    """
+    --pool-max
+    """
+
+    max_pods: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    and --max-pods
+    """
+
+    claims_per_second: "float" = betterproto2.field(6, betterproto2.TYPE_DOUBLE)
+
+    start_seconds: "float" = betterproto2.field(7, betterproto2.TYPE_DOUBLE)
+    """
+    what pods took to start lately
+    """
+
+    ready: "int" = betterproto2.field(8, betterproto2.TYPE_UINT32)
+    """
+    can be claimed
+    """
+
+    starting: "int" = betterproto2.field(9, betterproto2.TYPE_UINT32)
+
+    overdue: "int" = betterproto2.field(10, betterproto2.TYPE_UINT32)
+    """
+    of these, those that nobody relies upon any more
+    """
+
+    returning: "int" = betterproto2.field(11, betterproto2.TYPE_UINT32)
+    """
+    generic again in moments
+    """
+
+    waiting: "int" = betterproto2.field(12, betterproto2.TYPE_UINT32)
+    """
+    claims without a pod
+    """
+
+    pods: "dict[str, int]" = betterproto2.field(
+        13,
+        betterproto2.TYPE_MAP,
+        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_UINT32),
+    )
+    """
+    by state
+    """
+
+    functions: "int" = betterproto2.field(14, betterproto2.TYPE_UINT32)
+    """
+    that have pods
+    """
+
+    decisions: "list[Decision]" = betterproto2.field(15, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    newest first
+    """
+
+
+default_message_pool.register_message("sanfran.v1", "PoolStatus", PoolStatus)
 
 
 @dataclass(eq=False, repr=False)
@@ -1315,6 +1491,48 @@ class ControllerStub(betterproto2_grpclib.ServiceStub):
             metadata=metadata,
         )
 
+    async def get_statuses(
+        self,
+        message: "GetStatusesRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "FunctionStatuses":
+        """
+        The same of many functions, in their order.
+        """
+
+        return await self._unary_unary(
+            "/sanfran.v1.Controller/GetStatuses",
+            message,
+            FunctionStatuses,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
+    async def get_pool(
+        self,
+        message: "GetPoolRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "PoolStatus":
+        """
+        This controller's pool, and what it decided lately and why.
+        """
+
+        return await self._unary_unary(
+            "/sanfran.v1.Controller/GetPool",
+            message,
+            PoolStatus,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
     async def stream_logs(
         self,
         message: "StreamLogsRequest",
@@ -1780,6 +1998,20 @@ class ControllerBase(betterproto2_grpclib.ServiceBase):
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
+    async def get_statuses(self, message: "GetStatusesRequest") -> "FunctionStatuses":
+        """
+        The same of many functions, in their order.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
+    async def get_pool(self, message: "GetPoolRequest") -> "PoolStatus":
+        """
+        This controller's pool, and what it decided lately and why.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
     async def stream_logs(self, message: "StreamLogsRequest") -> "AsyncIterator[LogLine]":
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
@@ -1820,6 +2052,22 @@ class ControllerBase(betterproto2_grpclib.ServiceBase):
         response = await self.get_status(request)
         await stream.send_message(response)
 
+    async def __rpc_get_statuses(
+        self, stream: "grpclib.server.Stream[GetStatusesRequest, FunctionStatuses]"
+    ) -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.get_statuses(request)
+        await stream.send_message(response)
+
+    async def __rpc_get_pool(
+        self, stream: "grpclib.server.Stream[GetPoolRequest, PoolStatus]"
+    ) -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.get_pool(request)
+        await stream.send_message(response)
+
     async def __rpc_stream_logs(
         self, stream: "grpclib.server.Stream[StreamLogsRequest, LogLine]"
     ) -> None:
@@ -1856,6 +2104,18 @@ class ControllerBase(betterproto2_grpclib.ServiceBase):
                 grpclib.const.Cardinality.UNARY_UNARY,
                 GetStatusRequest,
                 FunctionStatus,
+            ),
+            "/sanfran.v1.Controller/GetStatuses": grpclib.const.Handler(
+                self.__rpc_get_statuses,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                GetStatusesRequest,
+                FunctionStatuses,
+            ),
+            "/sanfran.v1.Controller/GetPool": grpclib.const.Handler(
+                self.__rpc_get_pool,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                GetPoolRequest,
+                PoolStatus,
             ),
             "/sanfran.v1.Controller/StreamLogs": grpclib.const.Handler(
                 self.__rpc_stream_logs,
