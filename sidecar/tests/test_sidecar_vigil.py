@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 from sanfran_proto.sanfran import v1 as pb
-from sanfran_sidecar import compiled
+from sanfran_sidecar import compiled, vigil
 from sanfran_sidecar.compiled import CompiledCode
+from sanfran_sidecar.errors import NoAnswer
 from sanfran_sidecar.logs import LAST_CHARACTERS, LAST_LINES, ActivationLog
 from sanfran_sidecar.memory import SessionMemory
+from sanfran_sidecar.vigil import watch_loop
 
 if TYPE_CHECKING:
     from conftest import Bench
@@ -45,6 +47,34 @@ async def test_a_held_event_loop_ends_the_process_soon_after_the_timeout(bench: 
     await asyncio.wait({calling})
     assert isinstance(calling.exception(), (ConnectionError, IndexError))
     assert pod.phase.value == "gone"
+
+
+class HeldRuntime:
+    """Answers the first question, and no more."""
+
+    pid = None
+
+    def __init__(self) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.patience: list[float] = []
+        self.given_up = ""
+
+    async def ping(self, timeout: float) -> None:
+        self.patience.append(timeout)
+        if len(self.patience) > 1:
+            raise NoAnswer("held")
+
+    def give_up(self, why: str) -> None:
+        self.given_up = why
+
+
+async def test_a_router_has_time_to_say_504_before_the_process_ends() -> None:
+    runtime = HeldRuntime()
+    await watch_loop(runtime, 2.0)
+    router_is_late_by = 0.1  # a tick of its wheel
+    assert min(runtime.patience) >= 2.0 + 2 * router_is_late_by
+    assert min(runtime.patience) + vigil.ASK_EVERY + vigil.SECOND_LOOK < 2.0 + 1.0
+    assert runtime.given_up == "timeout: its event loop was held for more than 2 s"
 
 
 async def test_a_module_that_takes_too_much_memory_while_it_loads_is_a_failed_load(
