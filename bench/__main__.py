@@ -3,7 +3,9 @@
 import argparse
 
 from bench import (
+    burst,
     cold,
+    controller,
     load_function,
     pods,
     router_cpu,
@@ -26,6 +28,8 @@ BENCHMARKS = {
     "router-workers": router_workers.report,
     "router-streams": router_streams.report,
     "cold": cold.report,
+    "burst": burst.report,
+    "controller": controller.report,
     "runtime": runtime.report,
     "pods": pods.report,
     "load": load_function.report,
