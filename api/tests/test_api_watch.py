@@ -45,15 +45,23 @@ class Follower:
         applied = pb.WatchApplied(revision=revision)
         await self._stream.send_message(pb.WatchFunctionsRequest(applied=applied))
 
+    async def live(self, *controllers: str) -> None:
+        live = pb.WatchLive(controllers=list(controllers))
+        await self._stream.send_message(pb.WatchFunctionsRequest(live=live))
+
 
 @asynccontextmanager
-async def following(api: Any, from_revision: int = 0) -> AsyncIterator[Follower]:
+async def following(
+    api: Any, from_revision: int = 0, controller: str = ""
+) -> AsyncIterator[Follower]:
     channel: Channel = open_channel(api.life.addresses["rpc"])
     try:
         async with channel.request(
             METHOD, Cardinality.STREAM_STREAM, pb.WatchFunctionsRequest, pb.FunctionEvent
         ) as stream:
-            start = pb.WatchStart(watcher="test", from_revision=from_revision)
+            start = pb.WatchStart(
+                watcher="test", from_revision=from_revision, controller=controller
+            )
             await stream.send_message(pb.WatchFunctionsRequest(start=start))
             try:
                 yield Follower(stream)
@@ -231,6 +239,33 @@ async def test_a_watcher_that_dies_is_not_waited_for(api: Any) -> None:
         await follower.event()
     answer = await asyncio.wait_for(update, 5)
     assert answer.json()["applied"] is True
+
+
+async def test_a_controller_that_lives_is_waited_for_until_it_is_back_or_lives_no_more(
+    api: Any,
+) -> None:
+    await api.create("a")
+    async with following(api, controller="one") as one:
+        _, synced = await one.until_synced()
+        await one.live("one", "two")
+        await one.applied(synced.revision)
+        for back in (True, False):
+            async with following(api, controller="two") as two:
+                _, synced = await two.until_synced()
+                update = asyncio.create_task(api.update("a", b"2"))
+                event = await one.event()
+                await one.applied(event.revision)
+            done, _ = await asyncio.wait({update}, timeout=0.1)
+            assert not done, "its connection broke, which says nothing of its pods"
+            if back:
+                async with following(api, controller="two") as two:
+                    _, synced = await two.until_synced()
+                    await two.applied(synced.revision)
+                    answer = await asyncio.wait_for(update, 5)
+            else:
+                await one.live("one")
+                answer = await asyncio.wait_for(update, 5)
+            assert answer.json()["applied"] is True
 
 
 async def test_a_watcher_that_still_reads_its_snapshot_is_waited_for(api: Any) -> None:

@@ -119,6 +119,15 @@ def test_a_deletion_takes_the_endpoints_of_every_controller_until_something_newe
     assert pods(function) == {"n"}
 
 
+def test_what_a_controller_that_hangs_told_of_a_deleted_function_outranks_no_new_one() -> None:
+    table = Table()
+    function = table.apply(facts(1, "a", version=7))
+    table.apply(facts(1, deleted=True, controller="c2"))
+    table.apply(facts(2, "n", controller="c2", version=1))
+    assert pods(function) == {"n"}
+    assert function.version == 1
+
+
 def test_a_resync_replaces_what_the_controller_told_before() -> None:
     table = Table()
     first = table.begin_sync("addr")

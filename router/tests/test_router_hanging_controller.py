@@ -1,0 +1,78 @@
+"""A controller that holds its connections and answers nothing, beside one that does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sanfran_common.rpc.balancer import choose_by_key
+from sanfran_common.rpc.client import RpcClient
+from sanfran_common.rpc.server import RpcServer
+from sanfran_proto.sanfran import v1 as pb
+from sanfran_router import control
+from sanfran_router.control import ControllerLink
+from sanfran_router.table import Table
+
+
+class Controller(pb.ControllerBase):
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.hangs = False
+        self.asked = 0
+        self.reports = 0
+
+    async def activate(self, message: pb.ActivateFunctionRequest) -> pb.Route:
+        self.asked += 1
+        if self.hangs:
+            await asyncio.Event().wait()
+        return pb.Route(name=message.name, version=1, sequence=1, controller=self.name)
+
+    async def report_load(self, message: pb.LoadReport) -> pb.LoadReportResponse:
+        self.reports += 1
+        if self.hangs:
+            await asyncio.Event().wait()
+        return pb.LoadReportResponse()
+
+    async def watch_routes(self, message: pb.WatchRoutesRequest) -> AsyncIterator[pb.RouteEvent]:
+        yield pb.RouteEvent(synced=pb.RoutesSynced(controller=self.name))
+
+
+async def test_cold_requests_of_a_controller_that_hangs_go_to_another(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "REPORT_TIMEOUT", 0.2)
+    monkeypatch.setattr(control, "ANSWER_PATIENCE", 0.4)
+    controllers = {f"unix:{folder}/{name}": Controller(name) for name in ("one", "two")}
+    home = choose_by_key("cold", controllers)
+    [other] = [one for address, one in controllers.items() if address != home]
+    async with (
+        RpcServer([controllers[home]], home),
+        RpcServer([other], f"unix:{folder}/{other.name}"),
+        RpcClient(",".join(controllers)) as client,
+    ):
+        link = ControllerLink(client, Table(), "router-1")
+        assert (await link.ask("cold", False, 5.0)).controller == controllers[home].name
+        controllers[home].hangs = True
+        asked = asyncio.create_task(link.ask("cold", False, 5.0))
+        await link.report_once()
+        assert (await asked).controller == other.name
+        assert controllers[home].asked == 2
+        assert other.reports == 1
+
+
+async def test_a_question_that_takes_long_is_put_again_to_the_same_controller(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "ANSWER_PATIENCE", 0.1)
+    only = Controller("only")
+    only.hangs = True
+    address = f"unix:{folder}/only"
+    async with RpcServer([only], address), RpcClient(address) as client:
+        link = ControllerLink(client, Table(), "router-1")
+        asked = asyncio.create_task(link.ask("cold", False, 5.0))
+        while only.asked < 2:  # noqa: ASYNC110  # nobody tells
+            await asyncio.sleep(0.01)
+        only.hangs = False
+        assert (await asked).controller == "only"
