@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -160,6 +161,19 @@ def _describe(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return f"pid {process.pid}"
+
+
+def until(happened: Callable[[], bool], what: str, seconds: float = 15.0) -> None:
+    """Waits for it.
+
+    Raises:
+        TimeoutError: it did not happen in time.
+    """
+    given_up = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > given_up:
+            raise TimeoutError(f"did not happen in time: {what}")
+        time.sleep(0.02)
 
 
 @contextmanager

@@ -4,14 +4,14 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
-from tests.engine import Engine, engine
+from tests.engine import Engine, engine, until
 
 TIMEOUT = 1.0
 """Seconds that a request gets whose handler holds the event loop; the others end long before theirs."""
@@ -84,15 +84,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
         one.deploy("wild", DEEDS, *flags, "--timeout", "20")
         one.deploy("held", DEEDS, *flags, "--timeout", str(TIMEOUT))
         yield one
-
-
-def until(happened: Callable[[], bool], what: str, seconds: float = 15.0) -> None:
-    """Waits for it."""
-    began = time.monotonic()
-    while not happened():
-        if time.monotonic() - began > seconds:
-            pytest.fail(f"did not happen in time: {what}")
-        time.sleep(0.02)
 
 
 def answer(running: Engine, name: str) -> str:

@@ -7,12 +7,13 @@ import shutil
 import socket
 import struct
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.engine import Engine, engine
+from tests.engine import Engine, engine, until
 
 ROOT = Path(__file__).parents[1]
 
@@ -79,6 +80,30 @@ def test_two_windows_of_the_websocket_demo_hear_each_other_until_a_new_version_c
             assert frame == (8, struct.pack("!H", 1001))
     with websocket(running.url, "/fn/websocket") as again:
         assert again.receive() == (1, b"somebody came, now there are 1")
+
+
+def _gone(path: Path) -> bool:
+    return not path.exists()
+
+
+def test_a_silent_websocket_outlives_the_timeouts_of_its_function(running: Engine) -> None:
+    code = """
+      exports.index = (req, res) => res.send(require('node:os').tmpdir());
+      exports.upgrade = (req, socket) => {
+        socket.write('HTTP/1.1 101 Switching Protocols\\r\\nConnection: Upgrade\\r\\nUpgrade: websocket\\r\\n\\r\\n');
+        socket.pipe(socket);
+      };"""
+    for name in ("talker", "twin"):
+        running.deploy(name, code, "--timeout", "1", "--idle-timeout", "1")
+    talker = running.http.get("/fn/talker").text
+    with websocket(running.url, "/fn/talker") as client:
+        assert client.status == b"101"
+        for _ in range(2):  # meanwhile the idle twin is recycled
+            twin = Path(running.http.get("/fn/twin").text)
+            until(partial(_gone, twin), "the end of an idle pod")
+        client.send("x")
+        assert client.stream.read(7)[6:] == b"x"
+        assert running.http.get("/fn/talker").text == talker
 
 
 def test_an_upgrade_that_nobody_takes_is_a_plain_request(running: Engine) -> None:
