@@ -61,7 +61,7 @@ class CatalogWatch:
         self._number = 0
         self._barriers: list[_Barrier] = []
         self._record = record
-        self._acks: asyncio.Queue[int | None] | None = None  # of the present connection
+        self._acks: asyncio.Queue[int | None] | None = None  # once synced
         record.on_live = self._live_changed
 
     async def run(self) -> None:
@@ -100,8 +100,7 @@ class CatalogWatch:
             # both the work and the queue.
             places = asyncio.Semaphore(OUTSTANDING_MOST)
             acks: asyncio.Queue[int | None] = asyncio.Queue()
-            self._acks = acks
-            acks.put_nowait(None)
+            self._acks = None
             state: set[str] | None = set()  # names in the state, until `synced`
             async with OwnedTasks("catalog watch") as tasks:
                 tasks.spawn(self._acknowledge(stream, acks, places), name="acknowledge")
@@ -153,6 +152,9 @@ class CatalogWatch:
         log.info("catalog synced", revision=revision, functions=len(self._catalog))
         before = set(self._undone)
         self._barriers.append(_Barrier(before, self._begin(revision, acks)))
+        # Not before: who lives is told when all pods are accounted for, which waits for the state. What
+        # stood behind it in the queue would keep its places, and the state could not come.
+        self._acks = acks
         self._pass_barriers()
 
     def _begin(self, revision: int, acks: asyncio.Queue[int | None] | None) -> Callable[[], None]:

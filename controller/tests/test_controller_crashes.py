@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from sanfran_controller.catalog_watch import OUTSTANDING_MOST
 from sanfran_proto.sanfran import v1 as pb
 
 GENERIC = pb.PodPhase.GENERIC
@@ -89,6 +90,23 @@ async def test_a_restarted_controller_ends_what_was_updated_or_deleted_meanwhile
         await world.host.until(lambda: not world.host.serving("updated"))
         assert set(router.routes) == {"same"}
         assert (await router.activate("updated")).version == 2
+
+
+async def test_a_restarted_controller_learns_of_more_functions_than_may_be_outstanding_first(
+    world: Any,
+) -> None:
+    world.api.put("hello")
+    for number in range(2 * OUTSTANDING_MOST):
+        world.api.put(f"other-{number}")
+    async with world.controller() as router:
+        await router.activate("hello")
+    newest = world.api.put("hello")
+    async with world.controller(sync_patience=200.0) as router:
+        await world.api.until_applied(newest)
+        # It did not wait until it had to believe the pod, for want of the catalog.
+        assert "hello" not in router.routes
+        assert (await router.activate("hello")).version == 2
+    assert {route.version for route in router.seen} <= {0, 2}
 
 
 async def test_a_restarted_controller_adopts_without_the_api_and_corrects_itself_later(
