@@ -53,8 +53,8 @@ class Leases:
             NameTaken: another process of that name lives.
         """
         if self._renewed_at is not None and now - self._renewed_at > STANDSTILL:
-            for lease in self._leases.values():
-                lease.until += now - self._renewed_at
+            for one in self._leases.values():
+                one.until += now - self._renewed_at
         self._renewed_at = now
         self.expire(now)
         lease = self._leases.get(name)
