@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLOSE: Final = b"Connection: close\r\n"
 KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
+DYING: Final = 0.05
+"""Seconds before a request that a pod has lost is sent to it once more. The sockets of a process that
+is killed close one after the other: the one that listens may take a connection, to lose it as well,
+some milliseconds after the kept ones broke."""
 MAX_INTERIM: Final = 100
 """Answers of 1xx to one request; a pod could say them without an end."""
 
@@ -59,7 +63,7 @@ class Exchange:
     _interim = 0
     _again = False
     _repeated = False
-    _kept_lost: Endpoint | None = None
+    _lost_at: Endpoint | None = None
 
     def __init__(
         self, plane: DataPlane, client: ClientConnection, request: Request, function: Function
@@ -166,7 +170,7 @@ class Exchange:
                 if not connection.transport.is_closing():
                     self.send(connection)
                     return
-        self.plane.connect(endpoint, self)
+        self.plane.connect(endpoint, self, pause=DYING if endpoint is self._lost_at else 0.0)
 
     def refuse(self, problem: Problem) -> None:
         """No pod: called by the queue, which has let go of it."""
@@ -249,11 +253,10 @@ class Exchange:
             self.fail(errors.POD_FAILED)
         elif unseen:
             self._retry("stale")
-        elif not self.request.idempotent or (self._repeated and endpoint is not self._kept_lost):
+        elif self._repeated or not self.request.idempotent:
             self.fail(errors.POD_FAILED)
         else:
-            # A dying process may have closed what was kept and still take what is new: one death.
-            self._kept_lost = endpoint if upstream.reused else None
+            self._lost_at = endpoint
             self._repeated = True
             self._retry("stale" if upstream.reused else "died")
 

@@ -86,12 +86,18 @@ class DataPlane:
         self.refused = 0
         """Connections over the limit."""
 
-    def connect(self, endpoint: Endpoint, exchange: Exchange) -> None:
-        """Opens a connection; `exchange.send` or `on_connect_failed` follows."""
-        self.spawn(self._connect(endpoint, exchange), f"connect {endpoint.address}")
+    def connect(self, endpoint: Endpoint, exchange: Exchange, *, pause: float = 0.0) -> None:
+        """Opens a connection; `exchange.send` or `on_connect_failed` follows.
 
-    async def _connect(self, endpoint: Endpoint, exchange: Exchange) -> None:
+        Args:
+            pause: seconds before.
+        """
+        self.spawn(self._connect(endpoint, exchange, pause), f"connect {endpoint.address}")
+
+    async def _connect(self, endpoint: Endpoint, exchange: Exchange, pause: float) -> None:
         loop = asyncio.get_running_loop()
+        if pause:
+            await asyncio.sleep(pause)
         try:
             host, port = split_host_port(endpoint.address)
             async with asyncio.timeout(self.config.connect_timeout):

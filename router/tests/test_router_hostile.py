@@ -230,5 +230,4 @@ async def test_a_request_that_kills_its_process_kills_two_at_most(world: World) 
     assert (await client.answer()).body == b"ok"
     client.get("/fn/hello/poison")
     assert (await client.answer()).status == 502
-    # The first pod's process lives on here: a kept and a fresh connection to it are one death.
-    assert ran == ["act-0", "act-0", "act-1"]
+    assert len(ran) == 2
