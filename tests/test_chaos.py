@@ -39,7 +39,7 @@ GET = Kind("quick", "quick")
 
 
 def call(outcome: str, wrong: str = "") -> Call:
-    return Call(GET, "quick", "chaos-1", 1.0, 2.0, outcome, wrong, 4711)
+    return Call(GET, "quick", "chaos-1", 1.0, 2.0, outcome, wrong, 4711, 1.0)
 
 
 def account(*calls: Call, damage: Damage | None = None) -> Ledger:

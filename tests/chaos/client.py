@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from dataclasses import dataclass
 
 import h11
@@ -46,6 +47,8 @@ class Connection:
         self._writer: asyncio.StreamWriter | None = None
         self.local_port = 0
         """Of our end, by which the router's processes can be told apart."""
+        self.sent_at = 0.0
+        """When the last request was written, monotonic seconds."""
 
     async def request(
         self, method: str, path: str, headers: dict[str, str], body: bytes = b""
@@ -112,6 +115,7 @@ class Connection:
         data = self._http.send(head) or b""
         if body:
             data += self._http.send(h11.Data(data=body)) or b""
+        self.sent_at = time.monotonic()
         self._writer.write(data + (self._http.send(h11.EndOfMessage()) or b""))
         await self._writer.drain()
 

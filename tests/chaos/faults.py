@@ -183,7 +183,7 @@ async def kill_router(scene: Scene) -> Damage:
             return "nobody listened"
         if away and call.outcome == "503 stopping":
             return "the router was about to be gone"
-        if away and call.began >= since and call.outcome.startswith("broken before"):
+        if away and call.sent >= since and call.outcome.startswith("broken before"):
             return "its connection had not been accepted, or was idle"
         return ""
 

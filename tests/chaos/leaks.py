@@ -146,7 +146,7 @@ async def settled(engine: Engine, seconds: float, *, pods: int) -> Census:
 
     Args:
         seconds: to wait at most.
-        pods: that there may be then.
+        pods: that there may be then beyond the pool's target.
     """
     until = time.monotonic() + seconds
     before = Census()
@@ -154,7 +154,9 @@ async def settled(engine: Engine, seconds: float, *, pods: int) -> Census:
         census = await asyncio.to_thread(count, engine)
         # Twice the same: what ends at this moment is closed one after the other.
         same = (census.nodes, census.files) == (before.nodes, before.files)
-        if (same and census.quiet and census.nodes <= pods) or time.monotonic() > until:
+        if (
+            same and census.quiet and census.nodes <= pods + census.target
+        ) or time.monotonic() > until:
             census.serving = await asyncio.to_thread(serving, engine)
             return census
         before = census

@@ -67,6 +67,7 @@ class Call:
         outcome: the status (with the code of an error), or how it failed.
         wrong: what is wrong with the answer, which nothing excuses.
         port: of the client's end.
+        sent: when it was written, which is later where a connection had to be opened.
     """
 
     kind: Kind
@@ -77,6 +78,7 @@ class Call:
     outcome: str
     wrong: str
     port: int
+    sent: float
 
     @property
     def answered(self) -> bool:
@@ -199,7 +201,7 @@ class Load:
                 self.pids[name] = json.loads(answer.body)["pid"]
         if kind.method == "POST":
             self.posts[request_id] = outcome
-        ended, port = time.monotonic(), connection.local_port
-        call = Call(kind, name, request_id, began, ended, outcome, wrong, port)
+        ended, port, sent = time.monotonic(), connection.local_port, max(began, connection.sent_at)
+        call = Call(kind, name, request_id, began, ended, outcome, wrong, port, sent)
         self._tell(call)
         return call

@@ -32,8 +32,9 @@ GIVE_UP = 25.0
 """Seconds to wait for a recovery."""
 SETTLE = 40.0
 """Seconds for the end to be as quiet as the beginning: the pool keeps surplus pods for 15."""
-SHRINKS_FROM, MANY = 60.0, 1000
-"""Only a run of so many seconds waits for the pool to shrink."""
+SHRINKS_FROM, SPARE, MANY = 60.0, 6, 1000
+"""Only a run of so many seconds waits for the pool to shrink, to its target or a bit more: that falls slowly, and the
+pool follows it after a while."""
 
 
 class Run:
@@ -84,7 +85,7 @@ class Run:
     async def run(self) -> None:
         """The whole run; whatever may not happen stands in the ledger."""
         await self._deploy()
-        before = await leaks.settled(self._engine, SETTLE, pods=POOL)
+        before = await leaks.settled(self._engine, SETTLE, pods=0)
         self._ledger.began = time.monotonic()
         try:
             async with self._background():
@@ -99,10 +100,10 @@ class Run:
             await self._close()
         self._check_posts()
         shrunk = self._seconds >= SHRINKS_FROM
-        after = await leaks.settled(self._engine, SETTLE, pods=POOL if shrunk else MANY)
+        after = await leaks.settled(self._engine, SETTLE, pods=SPARE if shrunk else MANY)
         for leak in after.leaks(before):
             self._ledger.accuse("leaks", leak)
-        if shrunk and after.nodes > POOL:
+        if shrunk and after.nodes > after.target + SPARE:
             self._ledger.accuse("leaks", f"{after.nodes} pods wait, the target is {after.target}")
         self._say(f"before: {before}")
         self._say(f"after:  {after}")
