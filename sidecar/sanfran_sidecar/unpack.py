@@ -74,9 +74,10 @@ def unpack(archive: IO[bytes], root: Path, limits: Limits) -> int:
                     raise BundleRefused(f"{member.name!r}: neither a file nor a folder nor a link")
         for _, target, path in links:
             os.symlink(target, path)
-        real_root = os.path.realpath(root)
-        for name, _, path in links:
-            _check_link(name, path, real_root)
+        if links:
+            real_root = os.path.realpath(root)
+            for name, _, path in links:
+                _check_link(name, path, real_root)
     except FileExistsError as error:
         name = os.path.relpath(os.fsdecode(error.filename2 or error.filename), root)
         raise BundleRefused(f"{name!r}: occurs twice") from None
