@@ -30,6 +30,32 @@ class Controller(pb.ControllerBase):
         error = "boom" if self.pod == "b" else ""
         return pb.FunctionStatus(name=message.name, pods=pods, load_error=error, activations=2)
 
+    async def get_statuses(self, message: pb.GetStatusesRequest) -> pb.FunctionStatuses:
+        at = 2 if self.pod == "b" else 1
+        pods = [pb.PodStatus(pod=self.pod, state="active", version=1)]
+        return pb.FunctionStatuses(
+            [
+                pb.FunctionStatus(
+                    name=name,
+                    pods=pods,
+                    in_flight=5,
+                    calls=7,
+                    last_cold_ms=10 * at,
+                    last_cold_at_ms=1000 * at,
+                )
+                for name in message.names
+            ]
+        )
+
+    async def get_pool(self, message: pb.GetPoolRequest) -> pb.PoolStatus:
+        decision = pb.Decision(time_ms=1000, kind="start", reason="below_target", pods=1)
+        return pb.PoolStatus(
+            controller=self.pod,
+            target=3,
+            pods={"generic": 3},
+            decisions=[decision] * message.decisions,
+        )
+
     async def stream_logs(self, message: pb.StreamLogsRequest) -> AsyncIterator[pb.LogLine]:
         self.asked.append(message)
         for number in range(3):
@@ -163,3 +189,35 @@ async def test_a_controller_that_hangs_does_not_hide_what_the_other_knows(
 async def _never(message: pb.StreamLogsRequest) -> AsyncIterator[pb.LogLine]:
     await asyncio.Event().wait()
     yield pb.LogLine()
+
+
+async def test_the_pool_of_each_controller_is_shown_and_who_is_silent(
+    run_api: Any, served: Any
+) -> None:
+    _, addresses, _ = served
+    async with run_api(controllers=f"{addresses},127.0.0.1:1") as api:
+        shown = (await api.http.get("pool?decisions=1")).json()
+        assert [one["controller"] for one in shown["controllers"]] == ["a", "b"]
+        assert [one["address"] for one in shown["controllers"]] == addresses.split(",")
+        assert shown["silent"] == ["127.0.0.1:1"]
+        first = shown["controllers"][0]
+        assert (first["target"], first["pods"]) == (3, {"generic": 3})
+        assert first["decisions"][0]["time"] == "1970-01-01T00:00:01.000Z"
+        assert len(first["decisions"]) == 1
+        assert (await api.http.get("pool?decisions=-1")).status_code == 400
+    async with run_api(controllers="127.0.0.1:1") as api:
+        answer = await api.http.get("pool")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "no_controller")
+
+
+async def test_the_list_says_what_becomes_of_each_when_asked(run_api: Any, served: Any) -> None:
+    _, addresses, _ = served
+    async with run_api(controllers=addresses) as api:
+        await api.create("f")
+        assert "status" not in (await api.http.get("functions")).json()["functions"][0]
+        [shown] = (await api.http.get("functions?status=true")).json()["functions"]
+        assert sorted(pod["pod"] for pod in shown["status"]["pods"]) == ["a", "b"]
+        # Both controllers are told the same load by the same routers.
+        assert (shown["status"]["in_flight"], shown["status"]["calls"]) == (5, 7)
+        assert shown["status"]["last_cold_start"] == "1970-01-01T00:00:02.000Z"
+        assert shown["status"]["last_cold_start_ms"] == 20

@@ -294,7 +294,7 @@ class Request:
     def assign(self, endpoint: Endpoint) -> None:
         """See `Waiter`."""
         function, engine = self._function, self._engine
-        pod = engine.provider.pods.get(endpoint.pod)
+        pod = engine.provider.pods.get(endpoint.address.rpartition(":")[0])
         serves = (
             pod is not None
             and pod.phase is Phase.ACTIVE

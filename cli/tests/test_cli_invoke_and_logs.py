@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -61,6 +62,21 @@ def test_an_error_status_is_exit_code_1_with_its_body_on_stderr(running: Engine)
     unknown = running.cli("invoke", "nobody", check=False)
     assert unknown.returncode == 1
     assert "not_found" in unknown.stderr
+
+
+def test_the_pool_is_shown_and_what_becomes_of_functions(running: Engine) -> None:
+    running.cli("invoke", "echo")
+    shown = running.cli("pool").stdout
+    assert re.search(r"target +1, from 1 to 64: .* claims/s, a pod starts in", shown)
+    assert re.search(r"start 1 +- +below_target +below the target of 1 +idle 0", shown)
+    [pool] = json.loads(running.cli("pool", "--decisions", "1", "-o", "json").stdout)["controllers"]
+    assert (pool["size"], len(pool["decisions"])) == (1, 1)
+    listed = running.cli("list").stdout.splitlines()
+    assert re.match(
+        r"NAME +VERSION +UPDATED +PODS +IN FLIGHT +CALLS +LAST COLD START +URL", listed[0]
+    )
+    assert re.search(r"^echo +1 +\S+ \S+ +1 +\d+ +\d+ +\S+ \S+, \d+ ms +http", listed[1])
+    assert "status.last_cold_start_ms" in running.cli("get", "echo").stdout
 
 
 def test_logs_show_what_was_written_and_follow_what_comes(running: Engine) -> None:

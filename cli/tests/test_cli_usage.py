@@ -95,7 +95,7 @@ def test_wrong_usage_is_exit_code_2_and_says_what_is_wrong(args: list[str], said
 
 
 @pytest.mark.parametrize(
-    "args", [["list"], ["get", "a"], ["delete", "a"], ["logs", "a"], ["invoke", "a"]]
+    "args", [["list"], ["get", "a"], ["delete", "a"], ["logs", "a"], ["invoke", "a"], ["pool"]]
 )
 def test_an_api_that_does_not_answer_is_named_with_what_to_try(args: list[str]) -> None:
     with socket.socket() as closed:

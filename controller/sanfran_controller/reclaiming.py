@@ -51,7 +51,7 @@ def choose(
             given[holder.name] = spare
             count -= spare
             from_busy -= spare
-    if from_busy <= 0:
+    if from_busy <= 0 or not everybody:
         return given
     share = GREEDY * max(sum(one.pods for one in everybody) // (len(everybody) + waiting), 1)
     for holder in sorted(everybody, key=lambda one: -one.pods):

@@ -83,12 +83,13 @@ class Scale:
 class Scaler:
     """Remembers one function's recent demand; `decide` says how many pods it should have."""
 
-    __slots__ = ("_policy", "_samples", "last_used")
+    __slots__ = ("_grown_at", "_had", "_policy", "_samples", "last_used")
 
     def __init__(self, policy: ScalingPolicy, now: float) -> None:
         self._policy = policy
         self._samples: deque[tuple[float, int]] = deque()  # of demand above zero
         self.last_used = now
+        self._had, self._grown_at = 0, now
 
     def used(self, now: float) -> None:
         """A request came, or a pod was activated because one will."""
@@ -120,6 +121,9 @@ class Scaler:
     def decide(self, facts: ScalingFacts, now: float) -> Scale:
         """How many pods the function should have, those arriving included."""
         have = facts.pods + facts.arriving
+        if have > self._had:
+            self._grown_at = now
+        self._had = have
         idle_after = max(facts.idle_timeout, 2 * self._policy.report_every)
         quiet = self.quiet_for(now)
         if facts.demand == 0 and quiet >= idle_after:
@@ -130,7 +134,8 @@ class Scaler:
         if up > have:
             over = f"{self._policy.panic:g} s"
             want, reason, why = up, ScaleReason.DEMAND, f"requests of the last {over} need {up}"
-        elif down < have:
+        elif down < have and now >= self._grown_at + 2 * self._policy.report_every:
+            # Not sooner: routers ask for pods at once, and report a second later what for.
             want, reason = max(down, min(have, 1)), ScaleReason.LESS_DEMAND
             why = f"none of the last {self._policy.stable:g} s needed more than {down}"
         if facts.max_scale and want > facts.max_scale:

@@ -7,6 +7,8 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sanfran_controller.scaling import Scaler, ScalingFacts, ScalingPolicy
 
 FACTS = ScalingFacts(
@@ -119,3 +121,53 @@ def test_what_is_needed_is_the_highest_of_the_stable_window(concurrency: int) ->
         scaler.observe(demand, float(second))
     assert scaler.needed(concurrency, 4.0) == -(-700 // concurrency)
     assert scaler.needed(concurrency, 40.0) == 0
+
+
+def test_pods_that_routers_asked_for_stay_until_reports_have_said_what_for() -> None:
+    scaler = Scaler(ScalingPolicy(), 10.0)
+    assert scaler.decide(replace(FACTS, pods=3, arriving=3), 10.3).want == 6
+    scaler.observe(6, 11.3)
+    assert scaler.decide(replace(FACTS, pods=6), 12.5).want == 6
+    idle = Scaler(ScalingPolicy(), 10.0)
+    assert idle.decide(replace(FACTS, pods=6), 10.3).want == 6
+    assert idle.decide(replace(FACTS, pods=6), 12.3).want == 1
+
+
+settings = st.builds(
+    ScalingFacts,
+    concurrency=st.integers(1, 100),
+    min_scale=st.integers(0, 3),
+    max_scale=st.sampled_from([0, 3, 10]),
+    idle_timeout=st.floats(0.1, 100),
+    pods=st.integers(0, 50),
+    arriving=st.just(0),
+    demand=st.just(0),
+)
+loads = st.lists(st.tuples(st.integers(0, 200), st.sampled_from([1.0, 1.0, 1.0, 2.5, 40, 1e6])))
+
+
+@given(facts=settings, trace=loads)
+def test_whatever_comes_limits_hold_and_a_clock_that_jumps_forward_does_no_harm(
+    facts: ScalingFacts, trace: list[tuple[int, float]]
+) -> None:
+    scaler, now, pods = Scaler(ScalingPolicy(), 0.0), 0.0, facts.pods
+    for demand, later in trace:
+        now += later
+        scaler.observe(demand, now)
+        before = replace(facts, pods=pods, demand=demand)
+        want = scaler.decide(before, now).want
+        assert want >= facts.min_scale
+        assert not facts.max_scale or want <= facts.max_scale
+        assert not demand or want >= min(pods, 1), "a pod with requests is not the last to go"
+        assert want <= max(pods, facts.min_scale, -(-200 // facts.concurrency))
+        pods = want
+
+
+@given(trace=st.lists(st.integers(0, 40), min_size=40, max_size=120))
+def test_no_demand_makes_pods_go_that_came_within_the_stable_window(trace: list[int]) -> None:
+    policy = ScalingPolicy()
+    history = [0, *run(lambda second: 1 + trace[second - 1], len(trace), policy=policy)]
+    for second, (one, other) in enumerate(pairwise(history)):
+        if other < one:
+            recent = trace[max(second - int(policy.stable) + 1, 0) : second + 1]
+            assert other >= 1 + max(recent), "fewer than what was needed a moment ago"
