@@ -241,7 +241,8 @@ class Functions:
         """Of the newest version; defaults when there is none."""
         current = self._catalog.get(name)
         settings = current.settings if current is not None else None
-        return settings or pb.FunctionSettings()
+        # Not `or`: whether a message is empty takes 0.04 ms to find out.
+        return settings if settings is not None else pb.FunctionSettings()
 
     def _holder(self, function: Function, now: float) -> Holder:
         pods = len(function.serving)

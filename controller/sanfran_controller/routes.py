@@ -50,7 +50,7 @@ class Routes:
 
     def publish(self, function: pb.FunctionVersion, pods: Iterable[Pod]) -> pb.Route:
         """The function runs in exactly these pods from now on; none: it has to be activated."""
-        settings = function.settings or pb.FunctionSettings()
+        settings = function.settings if function.settings is not None else pb.FunctionSettings()
         endpoints = [
             pb.Endpoint(address=pod.address, activation_id=pod.activation.id, pod=pod.name)
             for pod in pods

@@ -271,7 +271,7 @@ class Pod:
             raise
         fetched = time.perf_counter()
         self._loading = True
-        settings = function.settings or pb.FunctionSettings()
+        settings = function.settings if function.settings is not None else pb.FunctionSettings()
         if settings.memory_mb:
             self._watch_over(watch_memory(self._runtime, self._memory, settings.memory_mb << 20))
         compiled = self._lease.compiled(function.name, function.entry)
