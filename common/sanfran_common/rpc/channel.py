@@ -71,6 +71,13 @@ class _Stream(Stream[Any, Any]):
             self._wrapper_ctx.__enter__()
         return self
 
+    async def recv_trailing_metadata(self) -> None:
+        """A server may end a call before its client has ended its side; what it says of the end counts
+        then, whether or not its reset of the stream has arrived as well."""
+        if self._stream.trailers is not None:
+            self._end_done = True
+        await super().recv_trailing_metadata()
+
 
 class _Wrapper(DeadlineWrapper):
     """Wakes those who wait in a call whose connection broke or whose time is up.
