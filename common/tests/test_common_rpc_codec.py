@@ -26,7 +26,6 @@ SCALARS: dict[str, st.SearchStrategy[Any]] = {
     betterproto2.TYPE_UINT32: st.integers(0, (1 << 32) - 1),
     betterproto2.TYPE_UINT64: st.integers(0, (1 << 64) - 1),
     betterproto2.TYPE_DOUBLE: st.floats(allow_nan=False),
-    betterproto2.TYPE_MAP: st.dictionaries(st.text(), st.text()),
 }
 
 
@@ -40,6 +39,8 @@ def messages(cls: Any) -> st.SearchStrategy[Any]:
             values = messages(kind)
         elif meta.proto_type == betterproto2.TYPE_ENUM:
             values = st.integers(-3, 20).map(kind)
+        elif meta.map_meta:
+            values = st.dictionaries(*(SCALARS[one.proto_type] for one in meta.map_meta))
         else:
             values = SCALARS[meta.proto_type]
         if meta.repeated:
