@@ -43,7 +43,7 @@ def test_a_function_s_life_in_the_wizard(
     wizard: Type, hello: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wizard(ENTER, ENTER, "hello", ENTER, str(hello), ENTER)
-    assert "hello is live, version 1\nhttp://127.0.0.1:18080/fn/hello\n" in capsys.readouterr().out
+    assert "hello is live, version 1\nhttp://127.0.0.1:9/fn/hello\n" in capsys.readouterr().out
     wizard(ENTER, DOWN * 2, ENTER, "hello", ENTER, str(hello), ENTER)
     assert "hello is live, version" in capsys.readouterr().out
     wizard(ENTER, DOWN, ENTER, "hello", ENTER)

@@ -95,7 +95,7 @@ class FakePlane(DataPlane):
 
     __slots__ = ("asked",)
 
-    def connect(self, endpoint: Endpoint, exchange: Exchange) -> None:
+    def connect(self, endpoint: Endpoint, exchange: Exchange, *, pause: float = 0.0) -> None:
         self.asked.append((endpoint, exchange))
 
 
