@@ -39,7 +39,7 @@ run: $(READY) ## the engine on this machine with the demo functions; Ctrl-C stop
 
 .PHONY: test
 test: check ## what CI runs: the checks, then every test
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 .PHONY: check
 check: $(READY) ## ruff, mypy strict, import rules
