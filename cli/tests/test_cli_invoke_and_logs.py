@@ -66,9 +66,9 @@ def test_an_error_status_is_exit_code_1_with_its_body_on_stderr(running: Engine)
 
 def test_the_pool_is_shown_and_what_becomes_of_functions(running: Engine) -> None:
     running.cli("invoke", "echo")
-    shown = running.cli("pool", "--decisions", "200").stdout  # back to the engine's start
+    shown = running.cli("pool").stdout
     assert re.search(r"target +1, from 1 to 64: .* claims/s, a pod starts in", shown)
-    assert re.search(r"start 1 +- +below_target +below the target of 1 +idle 0", shown)
+    assert re.search(r"start [12] +- +below_target +below the target of 1 +idle 0", shown)
     [pool] = json.loads(running.cli("pool", "--decisions", "1", "-o", "json").stdout)["controllers"]
     assert (pool["size"], len(pool["decisions"])) == (1, 1)
     listed = running.cli("list").stdout.splitlines()
