@@ -113,7 +113,7 @@ def deployed(running: Engine, count: int, code: str = PID) -> list[str]:
 
 
 def test_each_function_is_activated_once_and_both_controllers_have_some(running: Engine) -> None:
-    names = deployed(running, 8)
+    names = deployed(running, 12)
     load = Load(running, [f"/fn/{name}" for name in names], callers=8)
     with load.running():
         until(lambda: load.answers > 300, "answers")
@@ -172,7 +172,8 @@ def test_a_controller_that_hangs_loses_its_pods_to_the_other_and_finds_out_when_
 
         def settled() -> bool:
             active = [pods(running, one, "active") for one in CONTROLLERS]
-            return sum(active) == len(everything) and min(active) > 0
+            alone = all(len(serving(running, name)) == 1 for name in everything)
+            return alone and sum(active) == len(everything) and min(active) > 0
 
         # Its functions come back to it: first one more pod each, then the other one's end.
         until(settled, "each function at one controller again")
@@ -186,8 +187,9 @@ def test_updates_and_deletions_reach_functions_of_a_controller_that_hangs(
     for name in names:
         assert running.http.get(f"/fn/{name}").text == "1"
     owners = creators(running, names)
-    name, gone = [name for name in names if owners[name] == "controller"][:2]
-    hung = running.service_pid("controller")
+    most = max(CONTROLLERS, key=list(owners.values()).count)
+    name, gone = [name for name in names if owners[name] == most][:2]
+    hung = running.service_pid(most)
     os.kill(hung, signal.SIGSTOP)
     try:
         path = running.data.parent / f"{name}.js"
