@@ -62,7 +62,6 @@ class Exchange:
     # What has gone wrong so far
     _interim = 0
     _again = False
-    _repeated = False
     _lost_at: Endpoint | None = None
 
     def __init__(
@@ -164,7 +163,7 @@ class Exchange:
             self._queued = False
             self.plane.wheel.set(self.client, self.began + self._timeout)
         idle = endpoint.idle
-        if not self._repeated:  # else only on a fresh connection: it must not be a closed one again
+        if self._lost_at is None:  # else a fresh connection: not one that may be closed again
             while idle:
                 connection = idle.pop()
                 if not connection.transport.is_closing():
@@ -253,11 +252,10 @@ class Exchange:
             self.fail(errors.POD_FAILED)
         elif unseen:
             self._retry("stale")
-        elif self._repeated or not self.request.idempotent:
+        elif self._lost_at is not None or not self.request.idempotent:
             self.fail(errors.POD_FAILED)
         else:
             self._lost_at = endpoint
-            self._repeated = True
             self._retry("stale" if upstream.reused else "died")
 
     def on_bad_answer(self) -> None:
