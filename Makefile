@@ -74,6 +74,16 @@ docs: $(READY) ## write docs/settings.md from the services' declarations
 lock: $(READY) ## choose new exact versions for requirements/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python requirements/lock.py
 
+.PHONY: images
+images: ## build the container images, with docker, podman or buildah (REGISTRY=, TAG=)
+	@images/build.sh
+
+.PHONY: minikube
+minikube: ## build the images into minikube and install the chart there
+	@command -v minikube helm >/dev/null || { echo "make minikube needs minikube and helm; see docs/kubernetes.md" >&2; exit 1; }
+	@ENGINE=minikube images/build.sh
+	helm upgrade --install sanfran helm-chart/sanfran --kube-context minikube --wait --timeout 5m
+
 .PHONY: clean
 clean: ## remove what was installed and built; functions in .sanfran stay
 	rm -rf $(VENV) .bootstrap runtime/node_modules demo/*/node_modules \
