@@ -10,8 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from sanfran_api.rest import app as rest_app
-from sanfran_api.rest import forms
+from sanfran_api.rest import forms, models, openapi
 
 CODE = b"module.exports = (req, res) => res.send('hi')"
 
@@ -192,7 +191,7 @@ async def test_a_failure_in_here_is_a_json_500(api: Any, monkeypatch: pytest.Mon
         raise ZeroDivisionError
 
     await api.create("a", CODE)
-    monkeypatch.setattr(rest_app.models, "fields_of", fail)
+    monkeypatch.setattr(models, "fields_of", fail)
     error = error_of(await api.http.get("functions/a"), 500)
     assert error["code"] == "internal"
     assert "Zero" not in error["message"]
@@ -384,7 +383,7 @@ async def test_openapi_is_3_1_and_names_every_operation(api: Any) -> None:
     assert "422" not in json.dumps(spec["paths"])
 
 
-@pytest.mark.skipif(not rest_app.STATIC.is_dir(), reason="Swagger UI's files were not built")
+@pytest.mark.skipif(not openapi.STATIC.is_dir(), reason="Swagger UI's files were not built")
 async def test_the_docs_need_no_internet(api: Any) -> None:
     page = (await api.http.get("docs")).text
     assert "http://" not in page

@@ -1,16 +1,20 @@
-"""The answer that carries a function's log lines, for as long as the client stays."""
+"""The route of a function's log lines, which goes on for as long as the client stays."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from enum import StrEnum
+from typing import Annotated
 
+from fastapi import APIRouter, Query, Request
 from sanfran_proto.sanfran import v1 as pb
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from sanfran_api.controllers import Controllers
+from sanfran_api.functions import Functions
 from sanfran_api.rest.models import log_line
+from sanfran_api.rest.openapi import PREFIX, errors
 
 MEDIA_TYPES = {"text": "text/plain", "ndjson": "application/x-ndjson"}
 
@@ -20,6 +24,44 @@ class LogFormat(StrEnum):
 
     text = "text"
     ndjson = "ndjson"
+
+
+def log_routes(functions: Functions, controllers: Controllers) -> APIRouter:
+    """`/api/v1/functions/{name}/logs`."""
+    routes = APIRouter(prefix=f"{PREFIX}/functions", tags=["functions"])
+
+    @routes.get(
+        "/{name}/logs",
+        operation_id="getLogs",
+        response_class=Response,
+        responses={
+            **errors(400, 404, 503),
+            200: {
+                "description": "Lines, oldest first; the schema is that of one line of ndjson.",
+                "content": {
+                    "application/x-ndjson": {"schema": {"$ref": "#/components/schemas/LogLine"}},
+                    "text/plain": {},
+                },
+            },
+        },
+    )
+    async def get_logs(
+        name: str,
+        request: Request,
+        follow: Annotated[bool, Query(description="Go on with what is written.")] = False,
+        tail: Annotated[
+            int, Query(ge=0, le=10_000, description="Lines of the past at most; 0: all kept.")
+        ] = 0,
+        format: Annotated[
+            LogFormat | None, Query(description="Else text when Accept names it, else ndjson.")
+        ] = None,
+    ) -> Response:
+        """What a function wrote, with time, level, pod and version."""
+        functions.get(name)
+        form = choose_format(format, request.headers.get("accept", ""))
+        return LogAnswer(controllers, name, follow=follow, tail=tail, form=form)
+
+    return routes
 
 
 def choose_format(asked: LogFormat | None, accept: str) -> LogFormat:

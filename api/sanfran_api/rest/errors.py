@@ -1,0 +1,58 @@
+"""Errors of the service, of Starlette and of FastAPI, as answers of one form."""
+
+from __future__ import annotations
+
+import re
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from sanfran_api.errors import ApiError, Busy
+from sanfran_api.names import shorten
+from sanfran_api.rest.guard import code_of, error_answer
+
+
+def shape_errors(app: FastAPI) -> None:
+    """Every exception of a route becomes an answer of the one form."""
+
+    @app.exception_handler(ApiError)
+    async def on_api_error(request: Request, error: ApiError) -> JSONResponse:
+        answer = error_answer(
+            error.http_status,
+            error.code,
+            error.message,
+            request.state.request_id,
+            field=error.field,
+        )
+        if isinstance(error, Busy):
+            answer.headers["retry-after"] = "1"
+        return answer
+
+    @app.exception_handler(HTTPException)
+    async def on_http_error(request: Request, error: HTTPException) -> JSONResponse:
+        message = f"{request.method} {shorten(request.url.path)}: {error.detail}"
+        answer = error_answer(
+            error.status_code, code_of(error.status_code), message, request.state.request_id
+        )
+        answer.headers.update(error.headers or {})
+        return answer
+
+    @app.exception_handler(Exception)
+    async def on_failure(request: Request, error: Exception) -> JSONResponse:
+        # `Guard` logs it: Starlette raises it again once this is answered.
+        return error_answer(500, "internal", "something failed in here", request.state.request_id)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        field = str(first["loc"][-1])
+        message = f"{field}: {shorten(repr(first.get('input')))} is not accepted; {first['msg']}"
+        return error_answer(
+            400, "bad_request", message, request.state.request_id, field=_tidy(field)
+        )
+
+
+def _tidy(field: str) -> str:
+    return re.sub(r"[^\w.-]", "", field)[:80]

@@ -1,0 +1,158 @@
+"""Routes that make, change, show and remove functions."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+
+from sanfran_api.controllers import Controllers
+from sanfran_api.errors import BadRequest
+from sanfran_api.functions import Deployed, Functions
+from sanfran_api.intake import Intake
+from sanfran_api.names import shorten
+from sanfran_api.rest import models
+from sanfran_api.rest.forms import received
+from sanfran_api.rest.openapi import PREFIX, errors, form_body
+from sanfran_api.settings import parse_settings
+
+PAGE = 100
+MAX_PAGE = 1000
+APPLIED = "SanFran-Applied"
+"""Header of every answer to a change: see `models.Deployed.applied`."""
+
+_UPLOAD_ERRORS = (400, 408, 413, 503, 507)
+
+
+def function_routes(
+    functions: Functions, intake: Intake, controllers: Controllers, *, public_url: str
+) -> APIRouter:
+    """`/api/v1/functions` and `/api/v1/functions/{name}`.
+
+    Args:
+        public_url: of the router.
+    """
+    routes = APIRouter(prefix=f"{PREFIX}/functions", tags=["functions"])
+
+    def deployed(made: Deployed, response: Response) -> models.Deployed:
+        response.headers[APPLIED] = _yes(made.applied)
+        shown = models.fields_of(made.version, public_url)
+        return models.Deployed(**shown, applied=made.applied)
+
+    @routes.post(
+        "",
+        status_code=201,
+        operation_id="createFunction",
+        responses=errors(*_UPLOAD_ERRORS, 409),
+        openapi_extra=form_body("name", "file", "settings", required=("name", "file")),
+    )
+    async def create(request: Request, response: Response) -> models.Deployed:
+        """Makes a function. It answers calls as soon as this has answered."""
+        async with received(request, intake, texts=frozenset({"name", "settings"})) as form:
+            given = parse_settings(form.texts.get("settings", "{}"))
+            made = await functions.create(
+                form.texts.get("name", ""), form.upload, form.file_name, given
+            )
+        response.headers["location"] = f"{PREFIX}/functions/{made.version.name}"
+        return deployed(made, response)
+
+    @routes.put(
+        "/{name}",
+        operation_id="updateFunction",
+        responses=errors(*_UPLOAD_ERRORS, 404, 412),
+        openapi_extra=form_body("file", "settings"),
+    )
+    async def update(
+        name: str,
+        request: Request,
+        response: Response,
+        if_match: Annotated[
+            str | None, Header(description='Only if this is its version, such as "3".')
+        ] = None,
+    ) -> models.Deployed:
+        """Makes a new version, of new code, changed settings, or both.
+
+        Each setting that is given replaces the former one as a whole, `env` too; `null` brings
+        back a default; the others stay.
+        """
+        functions.get(name)
+        of_version = _version_in(if_match)
+        async with received(request, intake, texts=frozenset({"settings"})) as form:
+            text = form.texts.get("settings")
+            given = None if text is None else parse_settings(text)
+            made = await functions.update(
+                name, form.upload, form.file_name, given, of_version=of_version
+            )
+        return deployed(made, response)
+
+    @routes.get(
+        "",
+        operation_id="listFunctions",
+        responses=errors(400),
+        response_model_exclude_none=True,
+    )
+    async def list_functions(
+        limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Functions at most.")] = PAGE,
+        after: Annotated[str, Query(description="Names greater than this.")] = "",
+        status: Annotated[bool, Query(description="Say what becomes of them, too.")] = False,
+    ) -> models.Functions:
+        """Functions by name, page by page."""
+        page = await functions.page(after, limit)
+        names = [one.name for one, _ in page.functions]
+        told = await controllers.statuses(names) if status and names else {}
+        return models.Functions(
+            functions=[
+                models.FunctionWithStatus(
+                    **models.fields_of(one, public_url),
+                    status=models.status_of(told[one.name]) if one.name in told else None,
+                )
+                for one, _ in page.functions
+            ],
+            next_after=page.next_after,
+        )
+
+    @routes.get(
+        "/{name}",
+        operation_id="getFunction",
+        responses=errors(404),
+        response_model_exclude_none=True,
+    )
+    async def get_function(name: str) -> models.FunctionWithStatus:
+        """A function, its current version, and what becomes of it."""
+        function = functions.get(name)
+        status = await controllers.status(name)
+        return models.FunctionWithStatus(
+            **models.fields_of(function, public_url),
+            status=models.status_of(status) if status is not None else None,
+        )
+
+    @routes.delete(
+        "/{name}",
+        status_code=204,
+        operation_id="deleteFunction",
+        responses=errors(404, 507),
+    )
+    async def delete(name: str) -> Response:
+        """Removes a function. Calls get 404 from now on; those that run finish."""
+        applied = await functions.delete(name)
+        return Response(status_code=204, headers={APPLIED: _yes(applied)})
+
+    return routes
+
+
+def _version_in(if_match: str | None) -> int | None:
+    """The version that `If-Match` names; None for any."""
+    if if_match is None or if_match.strip() == "*":
+        return None
+    found = re.fullmatch(r'\s*"?([0-9]{1,18})"?\s*', if_match, re.ASCII)
+    if found is None:
+        raise BadRequest(
+            f'If-Match: {shorten(if_match)!r} is no version; try "3", as `version` shows it',
+            field="If-Match",
+        )
+    return int(found[1])
+
+
+def _yes(value: bool) -> str:
+    return "true" if value else "false"

@@ -1,0 +1,80 @@
+"""What REST says of itself: the OpenAPI document, and Swagger UI to click through it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from starlette.responses import HTMLResponse
+from starlette.staticfiles import StaticFiles
+
+from sanfran_api.rest import models
+
+PREFIX = "/api/v1"
+STATIC = Path(__file__).parent.parent / "static"
+"""Swagger UI's files, which the build puts there."""
+
+_FORM: dict[str, Any] = {
+    "name": {"type": "string", "description": "A DNS-1123 label: a-z, 0-9 and -, at most 63."},
+    "file": {
+        "type": "string",
+        "format": "binary",
+        "description": "A module (*.js *.mjs *.cjs *.ts *.mts *.cts), or a folder as *.zip, *.tgz, "
+        "*.tar.gz or *.tar.",
+    },
+    "settings": {
+        "type": "string",
+        "contentMediaType": "application/json",
+        "description": "A JSON object; see the schema Settings.",
+        "examples": ['{"timeout": 30, "env": {"GREETING": "Hello"}}'],
+    },
+}
+
+
+def form_body(*fields: str, required: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What an operation says of its body: a form with these fields."""
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {field: _FORM[field] for field in fields},
+        "additionalProperties": False,
+    }
+    if required:
+        schema["required"] = list(required)
+    content = {"multipart/form-data": {"schema": schema}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What an operation says of the errors that it answers; 500 is added."""
+    return {status: {"model": models.Error} for status in (*statuses, 500)}
+
+
+def describe(app: FastAPI) -> None:
+    """Corrects what FastAPI says: it promises its own form of 422 wherever there are parameters,
+    where this is a 400, and it does not know of answers that are streamed."""
+    spec = app.openapi()
+    for path in spec["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+    for unused in ("HTTPValidationError", "ValidationError"):
+        spec["components"]["schemas"].pop(unused, None)
+    spec["components"]["schemas"]["LogLine"] = models.LogLine.model_json_schema()
+
+
+def add_docs(app: FastAPI) -> None:
+    """Swagger UI from our own files: a machine without internet shows it too."""
+    if not STATIC.is_dir():
+        return
+    app.mount(f"{PREFIX}/static", StaticFiles(directory=STATIC))
+
+    @app.get(f"{PREFIX}/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url=f"{PREFIX}/openapi.json",
+            title="SanFran API",
+            swagger_js_url=f"{PREFIX}/static/swagger-ui-bundle.js",
+            swagger_css_url=f"{PREFIX}/static/swagger-ui.css",
+            swagger_favicon_url="data:,",
+        )
