@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+
 
 class Refused(Exception):
     """Something could not be done; the text says why and what would work. Exit code 1."""
@@ -16,10 +19,18 @@ class ApiRefused(Refused):
         message: for people; names the value and what would work.
         field: the setting that is wrong, if it is about one.
         request_id: finds the request in the service's logs.
+        retry_after: seconds after which the same may work; 0: the service does not say.
     """
 
     def __init__(
-        self, status: int, code: str, message: str, *, field: str = "", request_id: str = ""
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        field: str = "",
+        request_id: str = "",
+        retry_after: float = 0.0,
     ) -> None:
         named = f"{field}: {message}" if field and field not in message else message
         if status >= 500 and request_id:
@@ -29,6 +40,54 @@ class ApiRefused(Refused):
         self.code = code
         self.field = field
         self.request_id = request_id
+        self.retry_after = retry_after
+
+
+class BadRequest(ApiRefused):
+    """The request cannot be carried out as it is: 400, 413, 415, 422."""
+
+
+class Unauthenticated(ApiRefused):
+    """401: no credentials, or wrong ones."""
+
+
+class Forbidden(ApiRefused):
+    """403: known, but without the privilege."""
+
+
+class NotFound(ApiRefused):
+    """404: there is no such function, version or build."""
+
+
+class AlreadyExists(ApiRefused):
+    """409: the name is taken."""
+
+
+class VersionChanged(ApiRefused):
+    """412: the function is not at the version that the change was meant for."""
+
+
+class TooManyRequests(ApiRefused):
+    """429: too many failures to log in; `retry_after` says how long to wait."""
+
+
+class Unavailable(ApiRefused):
+    """503: busy, stopping, or nobody there who knows; the same may work a little later."""
+
+
+_KINDS: Mapping[int, type[ApiRefused]] = {
+    400: BadRequest,
+    401: Unauthenticated,
+    403: Forbidden,
+    404: NotFound,
+    409: AlreadyExists,
+    412: VersionChanged,
+    413: BadRequest,
+    415: BadRequest,
+    422: BadRequest,
+    429: TooManyRequests,
+    503: Unavailable,
+}
 
 
 class ApiUnreachable(Refused):
@@ -39,3 +98,28 @@ class ApiUnreachable(Refused):
             f"no SanFran API at {api} ({why}).\n"
             "Start an engine here with `sanfran up`, or name another one with --api URL or SANFRAN_API."
         )
+
+
+def refusal(api: str, status: int, headers: Mapping[str, str], body: bytes) -> Refused:
+    """The exception for an error answer.
+
+    Args:
+        api: the service's URL.
+        headers: names in lower case.
+    """
+    try:
+        error = json.loads(body)["error"]
+        return _KINDS.get(status, ApiRefused)(
+            status,
+            error["code"],
+            error["message"],
+            field=error.get("field") or "",
+            request_id=error.get("request_id") or "",
+            retry_after=_seconds(headers.get("retry-after", "")),
+        )
+    except (ValueError, KeyError, TypeError):
+        return ApiUnreachable(api, f"it answered HTTP {status}, not as SanFran's API does")
+
+
+def _seconds(text: str) -> float:
+    return float(text) if text.isascii() and text.isdigit() else 0.0

@@ -1,0 +1,74 @@
+"""A client of the api service's REST interface, for programs and for the command line itself.
+
+async with Client("http://127.0.0.1:8081") as client:
+    function = await client.create("hello", Path("hello.js"), {"timeout": 5})
+    print(function["version"])
+
+Calls by what they are about: `functions`, `logs`, `service`. Every call raises `ApiRefused` (or one
+of its kinds, see `sanfran_cli.errors`) for an error answer, `ApiUnreachable` when nothing answers.
+"""
+
+from __future__ import annotations
+
+from sanfran_cli.client.answers import (
+    Decision,
+    Function,
+    LogLine,
+    Pod,
+    Pool,
+    Pools,
+    ServiceInfo,
+    Status,
+)
+from sanfran_cli.client.functions import FunctionCalls
+from sanfran_cli.client.logs import LogCalls
+from sanfran_cli.client.service import ServiceCalls
+from sanfran_cli.client.urls import DEFAULT_API, is_local, is_url
+from sanfran_cli.errors import (
+    AlreadyExists,
+    ApiRefused,
+    ApiUnreachable,
+    BadRequest,
+    Forbidden,
+    NotFound,
+    Refused,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+    VersionChanged,
+)
+from sanfran_cli.pack import Upload, open_upload
+from sanfran_cli.settings import Settings
+
+__all__ = [
+    "DEFAULT_API",
+    "AlreadyExists",
+    "ApiRefused",
+    "ApiUnreachable",
+    "BadRequest",
+    "Client",
+    "Decision",
+    "Forbidden",
+    "Function",
+    "LogLine",
+    "NotFound",
+    "Pod",
+    "Pool",
+    "Pools",
+    "Refused",
+    "ServiceInfo",
+    "Settings",
+    "Status",
+    "TooManyRequests",
+    "Unauthenticated",
+    "Unavailable",
+    "Upload",
+    "VersionChanged",
+    "is_local",
+    "is_url",
+    "open_upload",
+]
+
+
+class Client(FunctionCalls, LogCalls, ServiceCalls):
+    """Talks to one api service. An async context manager; see `Connection` for its arguments."""

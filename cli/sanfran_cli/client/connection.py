@@ -1,0 +1,78 @@
+"""One api service over HTTP: requests out, JSON and streams in, refusals as exceptions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Self
+
+import httpx
+
+from sanfran_cli.client.urls import DEFAULT_API, is_local
+from sanfran_cli.errors import ApiUnreachable, refusal
+
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 120.0
+"""Without a byte from the service: an update waits until every controller has applied it."""
+
+
+class Connection:
+    """What the calls of `Client` stand on. An async context manager.
+
+    Args:
+        api: the service's URL, such as http://127.0.0.1:8081.
+    """
+
+    def __init__(self, api: str = DEFAULT_API) -> None:
+        self.api = api.rstrip("/")
+        self._http = httpx.AsyncClient(
+            base_url=f"{self.api}/api/v1/",
+            timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+            trust_env=not is_local(self.api),
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def _json(self, method: str, path: str, **arguments: Any) -> Any:
+        """The answer's JSON; None for an empty one. Arguments are those of httpx."""
+        async with self._answer(method, path, **arguments) as answer:
+            body = await answer.aread()
+            if not body:
+                return None
+            try:
+                return json.loads(body)
+            except ValueError as error:
+                raise ApiUnreachable(self.api, "the answer is not JSON") from error
+
+    async def _json_lines(
+        self, method: str, path: str, **arguments: Any
+    ) -> AsyncGenerator[Any, None]:
+        """Each line of an answer that may take any time, as it comes."""
+        quiet = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS, read=None)
+        async with self._answer(method, path, timeout=quiet, **arguments) as answer:
+            # Not aiter_lines: that ends a line at U+2028 and the like, which may stand in a text.
+            waiting = b""
+            async for piece in answer.aiter_bytes():
+                *lines, waiting = (waiting + piece).split(b"\n")
+                for line in lines:
+                    yield json.loads(line)
+
+    @asynccontextmanager
+    async def _answer(
+        self, method: str, path: str, **arguments: Any
+    ) -> AsyncIterator[httpx.Response]:
+        """An answer that is a success, its body not read yet."""
+        try:
+            async with self._http.stream(method, path, **arguments) as answer:
+                if answer.is_error:
+                    raise refusal(
+                        self.api, answer.status_code, dict(answer.headers), await answer.aread()
+                    )
+                yield answer
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise ApiUnreachable(self.api, str(error) or type(error).__name__) from error
