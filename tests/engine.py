@@ -94,6 +94,10 @@ class Engine:
         pid: int = self.run["services"][name]["pid"]
         return pid
 
+    def controllers(self) -> list[str]:
+        """The names of its controllers."""
+        return [name for name in self.run["services"] if name.startswith("controller")]
+
     def nodes(self) -> list[psutil.Process]:
         """The Node processes of its pods."""
         found = []

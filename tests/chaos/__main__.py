@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument(
         "--fault", action="append", choices=FAULTS, metavar="NAME", help=", ".join(FAULTS)
     )
+    parser.add_argument("--controllers", type=int, choices=(1, 2), default=2, help="of them (2)")
     parser.add_argument("--keep", type=Path, help="an empty folder for data and logs, which stays")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, _interrupt)
@@ -38,6 +39,7 @@ def main() -> None:
                 ledger,
                 seconds=options.seconds,
                 faults=options.fault or tuple(FAULTS),
+                controllers=options.controllers,
                 say=lambda line: print(line, flush=True),
             )
         except KeyboardInterrupt:

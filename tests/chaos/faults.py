@@ -23,6 +23,8 @@ from tests.engine import Engine
 
 HANG = 1.0
 """Seconds that a stopped process stands still."""
+LONG_HANG = 8.0
+"""Seconds: longer than a controller's lease (5), so that the other one adopts its pods."""
 DEATH = 5.0
 """Seconds for a killed process to be gone."""
 BACK = 30.0
@@ -54,12 +56,14 @@ class Damage:
         excuse: which calls it may cost.
         changes: which outcomes of changes it may bring, besides success.
         keeps: functions that are called all the time stay where they are.
+        moves: functions may go back to their home controller later, in the time of the next fault.
     """
 
     since: float
     excuse: Excuse = nothing_is_excused
     changes: Sequence[str] = ()
     keeps: bool = False
+    moves: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +140,16 @@ async def kill_pod_host(scene: Scene) -> Damage:
 
 
 async def kill_controller(scene: Scene) -> Damage:
-    """kill -9 of the controller; costs nothing."""
-    since, _ = await _kill(scene.service("controller"))
-    return Damage(since, changes=("stored",), keeps=True)
+    """kill -9 of a controller; costs nothing."""
+    since, _ = await _kill(scene.service(scene.dice.choice(scene.engine.controllers())))
+    return Damage(since, changes=("stored",), keeps=True, moves=True)
+
+
+async def kill_every_controller(scene: Scene) -> Damage:
+    """kill -9 of all controllers at once; costs nothing."""
+    killed = [scene.service(name) for name in scene.engine.controllers()]
+    since = (await asyncio.gather(*map(_kill, killed)))[0][0]
+    return Damage(since, changes=("stored",), keeps=True, moves=True)
 
 
 async def kill_api(scene: Scene) -> Damage:
@@ -253,8 +264,15 @@ async def hang_pod_host(scene: Scene) -> Damage:
 
 
 async def hang_controller(scene: Scene) -> Damage:
-    """SIGSTOP of the controller."""
-    return await _hang(scene.service("controller"))
+    """SIGSTOP of a controller."""
+    return await _hang(scene.service(scene.dice.choice(scene.engine.controllers())))
+
+
+async def lose_controller(scene: Scene) -> Damage:
+    """SIGSTOP of a controller for longer than its lease: the other one adopts its pods, and it comes back as
+    one that does not know so. Costs nothing, but some functions move home."""
+    damage = await _hang(scene.service(scene.dice.choice(scene.engine.controllers())), LONG_HANG)
+    return Damage(damage.since, changes=("stored",), moves=True)
 
 
 async def hang_api(scene: Scene) -> Damage:
@@ -272,11 +290,11 @@ async def hang_router(scene: Scene) -> Damage:
     return await _hang(scene.service("router"))
 
 
-async def _hang(process: psutil.Process | None) -> Damage:
+async def _hang(process: psutil.Process | None, seconds: float = HANG) -> Damage:
     if process is not None:
         process.suspend()
         try:
-            await asyncio.sleep(HANG)
+            await asyncio.sleep(seconds)
         finally:
             if process.is_running():
                 process.resume()
@@ -356,13 +374,17 @@ FAULTS: dict[str, Fault] = {
     "kill node of the pool": kill_generic,
     "kill pod host": kill_pod_host,
     "kill controller": kill_controller,
+    "kill every controller": kill_every_controller,
     "kill api": kill_api,
     "kill router worker": kill_worker,
     "kill router": kill_router,
     "hang node": hang_node,
     "hang pod host": hang_pod_host,
     "hang controller": hang_controller,
+    "lose controller": lose_controller,
     "hang api": hang_api,
     "hang router worker": hang_worker,
     "hang router": hang_router,
 }
+
+NEED_TWO_CONTROLLERS = ("kill every controller", "lose controller")

@@ -20,7 +20,7 @@ from tests.engine import Engine
 
 FILES_SPARE = 6
 """Open files that a service may have more than at the beginning: connections of this program, of scrapes."""
-FILES_PER_POD = {"pod-host": 12, "controller": 4}
+FILES_PER_POD = {"pod-host": 12, "controller": 4, "controller-2": 4}
 """For pods beyond those of the beginning, which the pool keeps for a while."""
 SOCKETS_SPARE = 4
 STABLE = 0.6
@@ -37,9 +37,9 @@ class Census:
     workers: int = 0
     nodes: int = 0
     pods: dict[str, int] = field(default_factory=dict)
-    """That the controller knows, by state."""
+    """That the controllers know, by state."""
     target: int = 0
-    """Generic pods that the controller wants."""
+    """Generic pods that the controllers want."""
     hosted: int = 0
     """That the pod host knows."""
     pod_entries: int = 0
@@ -65,7 +65,7 @@ class Census:
         more_pods = max(self.nodes - before.nodes, 0)
         if not self.quiet:
             yield (
-                f"the parts do not agree: controller {self.pods}, pod host {self.hosted}, "
+                f"the parts do not agree: controllers {self.pods}, pod host {self.hosted}, "
                 f"{self.nodes} Node processes, {self.in_routers:g} requests in routers"
             )
         if self.workers != before.workers:
@@ -111,11 +111,13 @@ def count(engine: Engine) -> Census:
         census.sockets[name] = len(process.net_connections("all"))
     nodes = engine.nodes()
     census.nodes = len(nodes)
-    for (name, labels), value in scrape(services["controller"]["admin"]).items():
-        if name == "sanfran_controller_pool_target":
-            census.target = int(value)
-        if name == "sanfran_controller_pods":
-            census.pods[labels.removeprefix('state="').removesuffix('"')] = int(value)
+    for controller in engine.controllers():
+        for (name, labels), value in scrape(services[controller]["admin"]).items():
+            if name == "sanfran_controller_pool_target":
+                census.target += int(value)
+            if name == "sanfran_controller_pods":
+                state = labels.removeprefix('state="').removesuffix('"')
+                census.pods[state] = census.pods.get(state, 0) + int(value)
     host = scrape(services["pod-host"]["admin"])
     census.hosted = int(host.get(("sanfran_pod_host_pods", ""), -1))
     router = scrape(services["router"]["admin"])

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from tests.chaos import leaks
 from tests.chaos.changes import Change, Changes
-from tests.chaos.faults import FAULTS, Scene
+from tests.chaos.faults import FAULTS, NEED_TWO_CONTROLLERS, Scene
 from tests.chaos.functions import COLD, WARM, cold_name
 from tests.chaos.ledger import Ledger
 from tests.chaos.load import Call, Load
@@ -22,6 +22,8 @@ from tests.engine import Engine
 POOL = 3
 FLAGS = ("--pool-size", str(POOL), "--idle-timeout", "2", "--router-workers", "2")
 """A small pool and short times, so that everything happens often."""
+CONTROLLERS = 2
+"""So that one may die, or hang for longer than its lease."""
 UPDATE_EVERY = 1.5
 """Seconds between two updates, whatever else happens."""
 STEADY = ("quick", "slow", "stream", "record")
@@ -80,6 +82,7 @@ class Run:
             self._cold,
         )
         self._window = ledger.open("start")
+        self._moving = False  # functions, home, after the fault before
         self._retries: dict[tuple[str, str], float] = {}
 
     async def run(self) -> None:
@@ -145,8 +148,9 @@ class Run:
         window.damage = await FAULTS[fault](scene)
         window.recovery = await self._until_all_is_well(window.damage.since)
         moved = [name for name, pid in before.items() if self._load.pids.get(name) != pid]
-        if window.damage.keeps and moved:
+        if window.damage.keeps and moved and not self._moving:
             self._ledger.accuse(fault, f"warm functions lost their pods: {', '.join(moved)}")
+        self._moving = window.damage.moves
         await asyncio.sleep(QUIET)
         took = "never" if window.recovery is None else f"{window.recovery:.2f} s"
         failed = Counter(call.outcome for call in window.failed)
@@ -209,16 +213,20 @@ def run(
     *,
     seconds: float,
     faults: Sequence[str] = tuple(FAULTS),
+    controllers: int = CONTROLLERS,
     say: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Starts an engine in an empty folder, runs faults against it, and stops it.
 
     Args:
         ledger: gets everything, also when the run is broken off.
+        controllers: of the engine; with one, faults that need another one are left out.
     """
     records = folder / "records"
     records.mkdir()
-    with Engine(folder / "data", *FLAGS) as engine:
+    if controllers < CONTROLLERS:
+        faults = [name for name in faults if name not in NEED_TWO_CONTROLLERS]
+    with Engine(folder / "data", *FLAGS, "--controllers", str(controllers)) as engine:
         asyncio.run(Run(engine, records, ledger, seconds=seconds, faults=faults, say=say).run())
         for left in engine.stop():
             ledger.accuse("leaks", f"left after the engine's end: {left}")
