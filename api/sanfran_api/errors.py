@@ -75,6 +75,23 @@ class VersionChanged(ApiError):
     grpc_status = Status.FAILED_PRECONDITION
 
 
+def check_version(name: str, version: int, wanted: int | None) -> None:
+    """Refuses a change that was made for another version.
+
+    Args:
+        version: that the function has.
+        wanted: that the change was made for; None: any.
+
+    Raises:
+        VersionChanged: they differ.
+    """
+    if wanted is not None and version != wanted:
+        raise VersionChanged(
+            f"{name} is at version {version}, and this change was made for version {wanted}; look "
+            "at it again, then change what is there now"
+        )
+
+
 class StoreFull(ApiError):
     """The disk, or the store's own limit, leaves no room. Nothing was stored."""
 

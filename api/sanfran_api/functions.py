@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from sanfran_proto.sanfran import v1 as pb
 
 from sanfran_api.bundles.pack import Bundle, Packer
-from sanfran_api.errors import BadRequest, VersionChanged
+from sanfran_api.errors import BadRequest, check_version
 from sanfran_api.intake import Upload
+from sanfran_api.labels import EVERY, Selector
 from sanfran_api.names import check_name
-from sanfran_api.settings import Settings, revise, stored, to_message
+from sanfran_api.settings import Settings, labels_of, revise, stored, to_message
 from sanfran_api.store.store import Page, Store
 from sanfran_api.store.transactions import Stored
 from sanfran_api.watch import Watchers
 
 READ_AT_ONCE = 50
 """Functions parsed between two turns of the event loop; some 3 ms."""
+MAX_LOOKED_AT = 5000
+"""Functions parsed for one page: labels that few have cost the caller pages, and not us seconds."""
 
 Given = Mapping[str, object]
 """Settings as a client gave them: see `settings.revise`."""
@@ -68,21 +71,30 @@ class Functions:
         """
         return self._store.get(name)
 
-    async def page(self, after: str, limit: int) -> Page:
-        """Functions whose names are greater than `after`, by name; at most `limit`."""
+    async def page(self, after: str, limit: int, selector: Selector = EVERY) -> Page:
+        """Functions whose names are greater than `after`, by name; at most `limit`.
+
+        Args:
+            selector: only those that it matches; then a page may be short, or empty, and not the last.
+        """
         found: list[tuple[pb.FunctionVersion, int]] = []
+        looked_at = 0
         while True:
             page = self._store.page(after, min(limit - len(found), READ_AT_ONCE))
-            found += page.functions
+            looked_at += len(page.functions)
+            found += [one for one in page.functions if selector.matches(labels_of(one[0]))]
             after = page.next_after
-            if not after or len(found) >= limit:
+            if not after or len(found) >= limit or looked_at >= MAX_LOOKED_AT:
                 return Page(found, after)
             await asyncio.sleep(0)
 
     async def create(
-        self, name: str, upload: Upload | None, file_name: str, given: Given
+        self, name: str, upload: Upload | None, file_name: str, given: Given, *, by: str = ""
     ) -> Deployed:
         """Makes a function of an upload.
+
+        Args:
+            by: who does it; empty: nobody was asked.
 
         Raises:
             BadRequest, TooLarge: something about the name, the file or the settings is wrong.
@@ -100,6 +112,7 @@ class Functions:
                 entry=bundle.entry,
                 settings=to_message(settings),
                 created_at_ms=self._now_ms(),
+                created_by=by,
             )
             made = await self._store.create(version, bundle)
         finally:
@@ -114,10 +127,12 @@ class Functions:
         given: Given | None,
         *,
         of_version: int | None = None,
+        by: str = "",
     ) -> Deployed:
         """Makes a new version of a function.
 
         Args:
+            by: who does it; empty: nobody was asked.
             upload: None keeps the code.
             given: settings that change; None keeps all.
             of_version: the version that this change was made for; None: any.
@@ -130,7 +145,7 @@ class Functions:
         current = self._store.get(name)
         if upload is None and given is None:
             raise BadRequest("nothing to change; send a file, or settings, or both")
-        revision = self._revision(given or {}, of_version)
+        revision = self._revision(given or {}, of_version, by)
         revision(current, None)  # here too: a mistake is told before the work of packing
         bundle = None
         if upload is not None:
@@ -142,32 +157,30 @@ class Functions:
                 bundle.close()
         return await self._deployed(made)
 
-    async def delete(self, name: str) -> bool:
+    async def delete(self, name: str, *, of_version: int | None = None) -> bool:
         """Removes a function; returns whether every connected controller has carried it out.
 
         Raises:
             NotFound: there is no such function.
+            VersionChanged: it is not at `of_version` (any more); None: any.
             StoreFull, StoreFailed, Busy: it could not be removed.
         """
         self._store.get(name)
-        revision = await self._store.delete(name)
+        revision = await self._store.delete(name, of_version=of_version)
         return await self._watchers.applied(revision, self._apply_timeout)
 
     def _revision(
-        self, given: Given, of_version: int | None
+        self, given: Given, of_version: int | None, by: str
     ) -> Callable[[pb.FunctionVersion, Bundle | None], pb.FunctionVersion]:
         def make(current: pb.FunctionVersion, bundle: Bundle | None) -> pb.FunctionVersion:
-            if of_version is not None and current.version != of_version:
-                raise VersionChanged(
-                    f"{current.name} is at version {current.version}, and this change was made "
-                    f"for version {of_version}; look at it again, then change what is there now"
-                )
+            check_version(current.name, current.version, of_version)
             settings = revise(stored(current.settings), given)
             return pb.FunctionVersion(
                 name=current.name,
                 entry=bundle.entry if bundle is not None else current.entry,
                 settings=to_message(settings),
                 created_at_ms=self._now_ms(),
+                created_by=by,
             )
 
         return make

@@ -17,6 +17,7 @@ from sanfran_proto.sanfran import v1 as pb
 from sanfran_api.errors import ApiError, BadRequest, SlowUpload
 from sanfran_api.functions import Functions, Given
 from sanfran_api.intake import Intake, Upload
+from sanfran_api.labels import parse_selector
 from sanfran_api.metrics import BUNDLE_BYTES
 from sanfran_api.settings import from_message
 from sanfran_api.store.store import Store
@@ -93,7 +94,11 @@ class ApiRpc(pb.ApiBase):
         with answering():
             async with self._received(messages) as (header, upload):
                 made = await self._functions.update(
-                    header.name, upload, header.file_name, _given(header)
+                    header.name,
+                    upload,
+                    header.file_name,
+                    _given(header),
+                    of_version=header.of_version or None,
                 )
             return made.version
 
@@ -103,14 +108,16 @@ class ApiRpc(pb.ApiBase):
 
     async def list_functions(self, message: pb.ListFunctionsRequest) -> pb.ListFunctionsResponse:
         with answering():
-            page = await self._functions.page(message.after, min(message.limit or PAGE, MAX_PAGE))
+            page = await self._functions.page(
+                message.after, min(message.limit or PAGE, MAX_PAGE), parse_selector(message.labels)
+            )
         return pb.ListFunctionsResponse(
             functions=[function for function, _ in page.functions], next_after=page.next_after
         )
 
     async def delete_function(self, message: pb.DeleteFunctionRequest) -> pb.DeleteFunctionResponse:
         with answering():
-            await self._functions.delete(message.name)
+            await self._functions.delete(message.name, of_version=message.of_version or None)
         return pb.DeleteFunctionResponse()
 
     async def _watch(self, stream: Stream[pb.WatchFunctionsRequest, pb.FunctionEvent]) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from sanfran_proto.sanfran import v1 as pb
 
 from sanfran_api.errors import BadRequest
+from sanfran_api.labels import MAX_LABELS, label_problem
 from sanfran_api.names import shorten
 
 MAX_ENV_BYTES = 64 * 1024
@@ -22,6 +23,8 @@ MAX_ENV_BYTES = 64 * 1024
 MAX_SECONDS = 7 * 24 * 3600
 MIN_MEMORY, MAX_MEMORY = 64, 1 << 20
 """Megabytes. A process that does nothing has about 25 that count."""
+MAX_BODY = 1 << 40
+"""Bytes."""
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 RESERVED_PREFIX = "SANFRAN_"
@@ -84,6 +87,24 @@ class Settings(BaseModel):
         description="Megabytes of a pod's process and those it starts; one that has more is ended.",
         examples=[512],
     )
+    labels: dict[str, str] = Field(
+        default_factory=dict,
+        description=f"To find functions by: keys and values as Kubernetes has them, at most {MAX_LABELS}.",
+        examples=[{"team": "payments"}],
+    )
+    body_limit: int = Field(
+        default=0,
+        ge=0,
+        le=MAX_BODY,
+        description="Bytes of a request's body; a longer one gets 413. 0: the router's limit, which "
+        "holds beside this one.",
+        examples=[10_485_760],
+    )
+    invoke: Literal["public", "private"] = Field(
+        default="public",
+        description="Who may call it: anybody, or only those who have the privilege to.",
+        examples=["private"],
+    )
 
     @field_validator("env")
     @classmethod
@@ -95,6 +116,16 @@ class Settings(BaseModel):
         if size > MAX_ENV_BYTES:
             raise ValueError(f"{size} bytes of names and values, {MAX_ENV_BYTES} are allowed")
         return env
+
+    @field_validator("labels")
+    @classmethod
+    def _check_labels(cls, labels: dict[str, str]) -> dict[str, str]:
+        for key, value in labels.items():
+            if problem := label_problem(key, value):
+                raise ValueError(problem)
+        if len(labels) > MAX_LABELS:
+            raise ValueError(f"{len(labels)} labels, {MAX_LABELS} are allowed")
+        return labels
 
     @field_validator("idle_timeout")
     @classmethod
@@ -122,6 +153,9 @@ FIELDS: Mapping[str, str] = {
     "max_scale": "a whole number from 0 (no limit) to 10000 works, such as 10",
     "idle_timeout": f"0 (the engine's setting) and seconds from 0.001 to {MAX_SECONDS} work, such as 60",
     "memory": f"megabytes, a whole number from {MIN_MEMORY} to {MAX_MEMORY}, work, such as 512",
+    "labels": 'an object of strings works, such as {"team": "payments"}',
+    "body_limit": f"bytes, a whole number from 0 (the router's limit) to {MAX_BODY}, work, such as 10485760",
+    "invoke": '"public" and "private" work',
 }
 """Every field, and what its errors say would work."""
 
@@ -187,7 +221,7 @@ def _explain(error: ValidationError) -> BadRequest:
     field = str(first["loc"][0])
     if first["type"] == "value_error":
         return _refuse(field, str(first["ctx"]["error"]))
-    if len(first["loc"]) > 1:  # one variable of env, whose value may be nobody's business
+    if len(first["loc"]) > 1:  # one entry of a map, whose value may be nobody's business
         name = shorten(str(first["loc"][1]))
         return _refuse(field, f"the value of {name!r} is not a string; {FIELDS[field]}")
     return _refuse(field, f"{shorten(repr(first['input']))} is not accepted; {FIELDS[field]}")
@@ -195,6 +229,9 @@ def _explain(error: ValidationError) -> BadRequest:
 
 def _refuse(field: str, problem: str) -> BadRequest:
     return BadRequest(f"settings.{field}: {problem}", field=f"settings.{field}")
+
+
+_INVOKE = {pb.Invoke.PUBLIC: None, pb.Invoke.PRIVATE: "private"}
 
 
 def from_message(message: pb.FunctionSettings) -> dict[str, object]:
@@ -207,6 +244,9 @@ def from_message(message: pb.FunctionSettings) -> dict[str, object]:
         "max_scale": message.max_scale or None,
         "idle_timeout": message.idle_timeout_ms / 1000 or None,
         "memory": message.memory_mb or None,
+        "labels": dict(message.labels) or None,
+        "body_limit": message.body_limit or None,
+        "invoke": _INVOKE.get(message.invoke, str(int(message.invoke))),
     }
 
 
@@ -220,7 +260,15 @@ def to_message(settings: Settings) -> pb.FunctionSettings:
         max_scale=settings.max_scale,
         idle_timeout_ms=round(settings.idle_timeout * 1000),
         memory_mb=settings.memory,
+        labels=dict(sorted(settings.labels.items())),
+        body_limit=settings.body_limit,
+        invoke=pb.Invoke.PRIVATE if settings.invoke == "private" else pb.Invoke.PUBLIC,
     )
+
+
+def labels_of(version: pb.FunctionVersion) -> Mapping[str, str]:
+    """The labels of a version."""
+    return version.settings.labels if version.settings is not None else {}
 
 
 def stored(message: pb.FunctionSettings | None) -> Settings:

@@ -42,7 +42,11 @@ async def test_a_function_goes_through_its_life(api: Any) -> None:
         "max_scale": 0,
         "idle_timeout": 0.0,
         "memory": 512,
+        "labels": {},
+        "body_limit": 0,
+        "invoke": "public",
     }
+    assert (function["created_by"], function["note"]) == ("", "")
     assert (function["version"], function["entry"]) == (1, "hello.js")
     assert function["url"] == "http://127.0.0.1:8080/fn/hello"
     shown = (await api.http.get("functions/hello")).json()
@@ -221,6 +225,36 @@ async def test_pages_follow_one_another(api: Any) -> None:
     assert ([one["name"] for one in first["functions"]], first["next_after"]) == (["a", "b"], "b")
     rest = (await api.http.get("functions?limit=200&after=b")).json()
     assert ([one["name"] for one in rest["functions"]], rest["next_after"]) == (["c", "d", "e"], "")
+
+
+async def test_functions_are_found_by_label_page_by_page(
+    api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sanfran_api.functions.MAX_LOOKED_AT", 2)
+    for number in range(5):
+        await api.create(f"f{number}", labels={"odd": str(number % 2)})
+    found: list[str] = []
+    pages = 0
+    after = ""
+    while pages == 0 or after:
+        query = {"label": ["odd=0", "odd"], "limit": 2, "after": after}
+        page = (await api.http.get("functions", params=query)).json()
+        found += [one["name"] for one in page["functions"]]
+        after = page["next_after"]
+        pages += 1
+    assert (found, pages) == (["f0", "f2", "f4"], 3)
+    error = error_of(await api.http.get("functions?label=a%20b"), 400)
+    assert error["field"] == "label"
+
+
+async def test_a_delete_for_another_version_is_refused(api: Any) -> None:
+    await api.create("a", CODE)
+    await api.update("a", b"2")
+    for header in ('"1"', "9"):
+        answer = await api.http.delete("functions/a", headers={"if-match": header})
+        assert error_of(answer, 412)["code"] == "version_changed"
+    error_of(await api.http.delete("functions/a", headers={"if-match": "x"}), 400)
+    assert (await api.http.delete("functions/a", headers={"if-match": '"2"'})).status_code == 204
 
 
 async def test_uploads_over_a_limit_get_413(run_api: Any) -> None:

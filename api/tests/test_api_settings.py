@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sanfran_api.errors import BadRequest
+from sanfran_api.labels import parse_selector
 from sanfran_api.names import check_name, is_name
 from sanfran_api.settings import (
     FIELDS,
@@ -20,6 +21,7 @@ from sanfran_api.settings import (
     stored,
     to_message,
 )
+from sanfran_proto.sanfran import v1 as pb
 
 LABEL = string.ascii_lowercase + string.digits
 
@@ -92,6 +94,22 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"memory": 63}, "settings.memory", "63 is not accepted; megabytes, a whole number from 64"),
     ({"size": 1}, "settings.size", "unknown; the settings are env, timeout"),
     ({"size": None}, "settings.size", "unknown"),
+    ({"labels": []}, "settings.labels", "an object of strings works"),
+    ({"labels": {"a": None}}, "settings.labels", "the value of 'a' is not a string"),
+    ({"labels": {"": "b"}}, "settings.labels", "such as team or example.com/team"),
+    ({"labels": {"-a": "b"}}, "settings.labels", "'-a' is no label"),
+    ({"labels": {"a\n": "b"}}, "settings.labels", "is no label"),
+    ({"labels": {"a" * 64: "b"}}, "settings.labels", "is no label"),
+    ({"labels": {"/a": "b"}}, "settings.labels", "the prefix of '/a' is no DNS name"),
+    ({"labels": {"A.b/a": "b"}}, "settings.labels", "the prefix of"),
+    ({"labels": {"a/b/c": "b"}}, "settings.labels", "the prefix of"),
+    ({"labels": {"a": "b c"}}, "settings.labels", "'b c' is no value of 'a'"),
+    ({"labels": {"a": "b" * 64}}, "settings.labels", "is no value of 'a'"),
+    ({"labels": {f"a{n}": "" for n in range(65)}}, "settings.labels", "64 are allowed"),
+    ({"body_limit": -1}, "settings.body_limit", "bytes, a whole number from 0"),
+    ({"body_limit": "10m"}, "settings.body_limit", "'10m' is not accepted"),
+    ({"body_limit": 1 << 41}, "settings.body_limit", "is not accepted"),
+    ({"invoke": "secret"}, "settings.invoke", '"public" and "private" work'),
     ({"env": []}, "settings.env", "an object of strings works"),
     ({"env": {"A": 1}}, "settings.env", "the value of 'A' is not a string"),
     ({"env": {"1A": ""}}, "settings.env", "'1A' is no variable name"),
@@ -127,6 +145,45 @@ def test_only_given_fields_are_replaced_and_env_as_a_whole() -> None:
     before = revise(Settings(), {"timeout": 5, "env": {"A": "1", "B": "2"}, "min_scale": 1})
     after = revise(before, {"env": {"C": "3"}, "min_scale": None})
     assert after == Settings(env={"C": "3"}, timeout=5)
+
+
+def test_labels_of_kubernetes_are_labels_here() -> None:
+    labels = {"app.kubernetes.io/name": "Shop_1.2", "team": "", "x": "y" * 63, "0": "0"}
+    assert revise(Settings(), {"labels": labels}).labels == labels
+
+
+@pytest.mark.parametrize(
+    ("terms", "labels", "found"),
+    [
+        ([], {}, True),
+        (["a=1"], {"a": "1", "b": "2"}, True),
+        (["a=1"], {"a": "2"}, False),
+        (["a="], {"a": ""}, True),
+        (["a="], {"a": "1"}, False),
+        (["a"], {"a": "1"}, True),
+        (["a"], {"b": "1"}, False),
+        (["a", "a=1"], {"a": "2"}, False),
+        (["a=1", "a"], {"a": "2"}, False),
+        (["a=1", "b=2"], {"a": "1"}, False),
+    ],
+)
+def test_a_function_is_found_by_all_labels_that_are_asked_for(
+    terms: list[str], labels: dict[str, str], found: bool
+) -> None:
+    assert parse_selector(terms).matches(labels) is found
+
+
+@pytest.mark.parametrize("terms", [["a b"], [""], ["=x"], ["a=b c"], ["a=1", "a=2"]])
+def test_what_no_label_can_be_is_not_searched_for(terms: list[str]) -> None:
+    with pytest.raises(BadRequest) as caught:
+        parse_selector(terms)
+    assert caught.value.field == "label"
+
+
+def test_an_unknown_choice_of_a_grpc_client_is_refused() -> None:
+    with pytest.raises(BadRequest) as caught:
+        revise(Settings(), from_message(pb.FunctionSettings(invoke=pb.Invoke(7))))
+    assert caught.value.field == "settings.invoke"
 
 
 json_values = st.recursive(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import Literal, TypedDict, cast
 
 from sanfran_cli.errors import Refused
 
@@ -29,6 +29,12 @@ class Settings(TypedDict, total=False):
     """Seconds without traffic until a pod is recycled; 0: the engine's own."""
     memory: int
     """Megabytes of a pod's process and those it starts."""
+    labels: dict[str, str]
+    """To find functions by."""
+    body_limit: int
+    """Bytes of a request's body; 0: the router's own limit."""
+    invoke: Literal["public", "private"]
+    """Who may call it: anybody, or those who have the privilege to."""
 
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -51,6 +57,37 @@ def parse_variable(text: str) -> tuple[str, str]:
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no variable name; letters, digits and _ work, as in API_KEY")
     return name, value
+
+
+def parse_label(text: str) -> tuple[str, str | None]:
+    """Takes `K=V` apart; `K-` is a label to remove, with None.
+
+    Raises:
+        ValueError: it is of neither form; says what would work.
+    """
+    key, equals, value = text.partition("=")
+    if equals:
+        return key, value
+    if text.endswith("-"):
+        return text[:-1], None
+    raise ValueError(
+        f"{text!r} is not K=V; try {text.strip() or 'team'}=value, or {text}- to remove"
+    )
+
+
+_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(i?b)?", re.IGNORECASE)
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a text such as `10m`; k, m, g and t are powers of 1024.
+
+    Raises:
+        ValueError: it is no size; says what would work.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if not found:
+        raise ValueError(f"{text!r} is no size; bytes such as 65536 work, and 64k, 10m or 1g")
+    return int(float(found[1]) * 1024 ** " kmgt".index(found[2].lower() or " "))
 
 
 def parse_env_file(text: str) -> dict[str, str]:
@@ -91,6 +128,21 @@ def _unquote(raw: str) -> str:
     raise ValueError(f"{value!r} has no end to its quotes, or something after it")
 
 
+def merged(settings: Settings, former: Mapping[str, Mapping[str, str]]) -> Settings:
+    """The settings with what they add to maps beside what is there.
+
+    Args:
+        settings: as `gather` gave them; labels that are None are removed.
+        former: the maps that they add to, by their names.
+    """
+    result: dict[str, object] = {**settings}
+    for field in result.keys() & {"labels", *former}:
+        added = cast("dict[str, str | None]", result[field])
+        together = {**former.get(field, {}), **added}
+        result[field] = {key: value for key, value in together.items() if value is not None}
+    return cast("Settings", result)
+
+
 def read_env_file(path: Path) -> dict[str, str]:
     """Reads such a file from disk.
 
@@ -107,24 +159,28 @@ def gather(
     *,
     env: Iterable[str],
     env_file: Path | None,
-    numbers: Mapping[str, float | int | None],
+    label: Iterable[str],
+    others: Mapping[str, float | int | str | None],
 ) -> Settings:
     """Puts the settings' options together; what was not given stays absent.
 
     Args:
         env: `K=V` each; wins over the file.
         env_file: a file of variables.
-        numbers: the other settings by their names, None when not given.
+        label: `K=V` each. Those to remove are in the result with None.
+        others: the other settings by their names, None when not given.
 
     Raises:
         Refused: the env file is wrong.
-        ValueError: a variable is wrong.
+        ValueError: a variable or a label is wrong.
     """
     settings: Settings = {}
     variables = read_env_file(env_file) if env_file else {}
     variables.update(parse_variable(one) for one in env)
     if variables or env_file:
         settings["env"] = variables
-    given = {name: value for name, value in numbers.items() if value is not None}
+    if labels := dict(map(parse_label, label)):
+        settings["labels"] = cast("dict[str, str]", labels)
+    given = {name: value for name, value in others.items() if value is not None}
     settings.update(given)  # type: ignore[typeddict-item]  # the names are the options' own
     return settings

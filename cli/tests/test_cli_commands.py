@@ -83,6 +83,7 @@ def test_settings_given_change_and_the_others_stay(
 ) -> None:
     options = (
         "--timeout 2.5 --concurrency 7 --min-scale 1 --max-scale 3 --idle-timeout 90 --memory 128"
+        " --label team=a --label x- --body-limit 1k --invoke private"
     )
     created = sanfran.json(
         "create", "set", hello, *options.split(), "--env", "A=1", "--env", "B=x=y"
@@ -94,6 +95,9 @@ def test_settings_given_change_and_the_others_stay(
         "max_scale": 3,
         "idle_timeout": 90,
         "memory": 128,
+        "labels": {"team": "a"},
+        "body_limit": 1024,
+        "invoke": "private",
     }
     assert created["settings"] == {**wanted, "env": {"A": "1", "B": "x=y"}}
     updated = sanfran.json("update", "set", "--timeout", "3", "--env", "A=2")
@@ -106,6 +110,18 @@ def test_settings_given_change_and_the_others_stay(
     assert updated["settings"] == {**wanted, "env": {"C": "3", "D": "4"}}
     env_file.write_text("")
     assert sanfran.json("update", "set", "--env-file", env_file)["settings"]["env"] == {}
+    labels = ["--label", "tier=web", "--label", "team-"]
+    assert sanfran.json("update", "set", *labels)["settings"]["labels"] == {"tier": "web"}
+
+
+def test_functions_are_listed_by_their_labels(sanfran: Sanfran, hello: Path) -> None:
+    sanfran.text("create", "web-1", hello, "--label", "kind=web", "--label", "n=1")
+    sanfran.text("create", "web-2", hello, "--label", "kind=web")
+    found = sanfran.json("list", "-l", "kind=web")
+    assert [one["name"] for one in found] == ["web-1", "web-2"]
+    assert [one["name"] for one in sanfran.json("list", "-l", "kind", "-l", "n=1")] == ["web-1"]
+    assert "web-1" in sanfran.text("list", "-l", "n")
+    assert sanfran.json("list", "-l", "kind=none") == []
 
 
 def test_variables_that_several_set_at_once_all_stay(

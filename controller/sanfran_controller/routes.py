@@ -61,6 +61,7 @@ class Routes:
             version=function.version,
             timeout_ms=settings.timeout_ms,
             concurrency=settings.concurrency,
+            body_limit=settings.body_limit,
             endpoints=endpoints,
         )
         return self._tell(route)

@@ -343,7 +343,7 @@ class ClientConnection(Timed, asyncio.Protocol):
                 )
             else:
                 body = LengthBody(length)
-            self._body = body
+            self._body = exchange.body = body
             ahead, self._buffer = self._buffer, b""
             if ahead:
                 self._read_body(exchange, body, ahead)

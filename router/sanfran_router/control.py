@@ -49,6 +49,7 @@ def route_facts(route: pb.Route) -> RouteFacts:
         version=route.version,
         timeout=route.timeout_ms / 1000,
         concurrency=route.concurrency,
+        body_limit=route.body_limit,
         endpoints=tuple(
             EndpointFacts(address=one.address, activation_id=one.activation_id)
             for one in route.endpoints

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from sanfran_router import errors
 from sanfran_router.errors import Problem
+from sanfran_router.framing import ChunkedBody, LengthBody
 from sanfran_router.request import Request
 from sanfran_router.response import UNTIL_CLOSE, BadAnswer, ResponseHead
 from sanfran_router.table import Endpoint, Function
@@ -57,6 +58,7 @@ class Exchange:
 
     # Its body
     body_done = True
+    body: LengthBody | ChunkedBody | None = None
     _upload: Upload | None = None
 
     # What has gone wrong so far
@@ -86,7 +88,9 @@ class Exchange:
         client.deadline = deadline
         if deadline < client.looked_at:
             self.plane.wheel.set(client, deadline)
-        if self._upload is not None and self._upload.gathers:
+        if self.body is not None and self._too_large():
+            self.fail(errors.TOO_LARGE)
+        elif self._upload is not None and self._upload.gathers:
             self._gathering = True
         else:
             self._route()
@@ -126,6 +130,10 @@ class Exchange:
 
     # Finding a pod.
 
+    def _too_large(self) -> bool:
+        limit = self.function.body_limit
+        return bool(limit) and self.body is not None and not self.body.fits(limit)
+
     @property
     def _timeout(self) -> float:
         return self.function.timeout or self.plane.config.function_timeout
@@ -152,6 +160,9 @@ class Exchange:
     def assign(self, endpoint: Endpoint) -> None:
         """Takes a place at an endpoint; `_release` gives it back."""
         function = self.function
+        if self.body is not None and self._too_large():  # known only now, if it was cold
+            self.fail(errors.TOO_LARGE)
+            return
         self.endpoint = endpoint
         endpoint.in_flight += 1
         function.in_flight = running = function.in_flight + 1

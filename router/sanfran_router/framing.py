@@ -160,11 +160,15 @@ class ChunkedDecoder:
 class LengthBody:
     """A request's body whose length is known."""
 
-    __slots__ = ("_left", "done")
+    __slots__ = ("_left", "_length", "done")
 
     def __init__(self, length: int) -> None:
-        self._left = length
+        self._length = self._left = length
         self.done = False
+
+    def fits(self, limit: int) -> bool:
+        """Whether it is no longer than so many bytes."""
+        return self._length <= limit
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """What to forward of `data`, and what comes after the body."""
@@ -185,13 +189,20 @@ class ChunkedBody:
         dropped: trailers that are not passed on, in lower case.
     """
 
-    __slots__ = ("_decoder", "_dropped", "_left", "done")
+    __slots__ = ("_decoder", "_dropped", "_limit", "_size", "done")
 
     def __init__(self, limit: int, dropped: frozenset[bytes]) -> None:
         self._decoder = ChunkedDecoder()
-        self._left = limit
+        self._limit = limit
+        self._size = 0
         self._dropped = dropped
         self.done = False
+
+    def fits(self, limit: int) -> bool:
+        """Whether what has come, and the chunk at work, are within so many bytes. From here on its
+        limit is that, if it was more."""
+        self._limit = min(self._limit, limit)
+        return self._size + self._decoder.announced <= self._limit
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """What to forward of `data`, and what comes after the body.
@@ -204,8 +215,8 @@ class ChunkedBody:
         decoder = self._decoder
         used = decoder.feed(data, pieces)
         size = sum(map(len, pieces))
-        self._left -= size
-        if self._left < decoder.announced:
+        self._size += size
+        if self._size + decoder.announced > self._limit:
             raise TooLarge("body longer than the limit")
         if size:
             pieces.insert(0, b"%x\r\n" % size)

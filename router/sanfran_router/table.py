@@ -68,7 +68,7 @@ class EndpointFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteFacts:
-    """One controller's word on one function. `timeout` is seconds; 0: the router's own."""
+    """One controller's word on one function. `timeout` is seconds, `body_limit` bytes; 0: the router's own."""
 
     name: str
     controller: str
@@ -76,6 +76,7 @@ class RouteFacts:
     version: int = 1
     timeout: float = 0.0
     concurrency: int = 0
+    body_limit: int = 0
     endpoints: tuple[EndpointFacts, ...] = ()
     deleted: bool = False
 
@@ -90,6 +91,7 @@ class Function:
         "_dropped",
         "_routes",
         "activating",
+        "body_limit",
         "concurrency",
         "deleted",
         "endpoints",
@@ -107,6 +109,7 @@ class Function:
         self.version = 0
         self.timeout = 0.0
         self.concurrency = UNLIMITED
+        self.body_limit = 0
         self.deleted = False
         self.endpoints: list[Endpoint] = []
         self._routes: dict[str, RouteFacts] = {}
@@ -182,6 +185,7 @@ class Function:
         for held in newest:
             self.timeout = held.timeout
             self.concurrency = held.concurrency or UNLIMITED
+            self.body_limit = held.body_limit
         told = {(one.address, one.activation_id): one for held in newest for one in held.endpoints}
         if self._dropped:
             everything = {
@@ -208,6 +212,7 @@ def _emptied(held: RouteFacts) -> RouteFacts:
         version=held.version,
         timeout=held.timeout,
         concurrency=held.concurrency,
+        body_limit=held.body_limit,
         deleted=True,  # what it told before counts no more, its version least of all
     )
 

@@ -43,6 +43,62 @@ async def test_limits_answer_as_the_table_says(world: World) -> None:
     assert await refused.closed() == b""
 
 
+async def test_a_functions_own_body_limit_holds_before_and_during_the_stream(world: World) -> None:
+    pod = await world.serving()
+    world.controller.publish(pod, body_limit=100)
+    await world.seen(lambda: world.plane.table.functions["hello"].body_limit == 100)
+    for lines, body in (
+        (["Content-Length: 101"], b""),  # a short one is not gathered first
+        (["Content-Length: 101", "Expect: 100-continue"], b""),
+        (["Content-Length: 200000"], b""),
+        (["Transfer-Encoding: chunked"], b"65\r\n"),  # announced is enough
+        (["Transfer-Encoding: chunked"], b"64\r\n" + b"x" * 100 + b"\r\n1\r\nx\r\n"),
+    ):
+        client = await world.client()
+        client.get("/fn/hello", *lines, method="POST")
+        client.send(body)
+        answer = await client.answer()
+        assert (answer.status, answer.code) == (413, "too_large")
+    assert not [head for head in pod.heads if b"Content-Length: " in head]
+    client = await world.client()
+    client.post(b"x" * 100)
+    assert (await client.answer()).status == 200
+    client.get("/fn/hello", "Transfer-Encoding: chunked", method="POST")
+    client.send(b"64\r\n" + b"x" * 100 + b"\r\n0\r\n\r\n")
+    assert (await client.answer()).status == 200
+
+
+async def test_a_limit_that_is_learned_with_the_pod_holds_for_those_that_waited(
+    world: World,
+) -> None:
+    pod = await world.pod()
+    go = asyncio.Event()
+
+    async def activate(name: str) -> Any:
+        await go.wait()
+        return world.controller.route(pod, body_limit=100)
+
+    world.controller.on_activate = activate
+    await world.start_controller()
+    await world.start_router()
+    clients = [await world.client() for _ in range(5)]
+    clients[0].post(b"x" * 101)
+    clients[1].get("/fn/hello", "Transfer-Encoding: chunked", method="POST")
+    clients[1].send(b"65\r\n" + b"x" * 101 + b"\r\n0\r\n\r\n")
+    clients[2].get("/fn/hello", "Transfer-Encoding: chunked", method="POST")
+    clients[2].send(b"32\r\n" + b"x" * 50 + b"\r\n")
+    clients[3].post(b"x" * 100)
+    clients[4].get("/fn/hello")
+    await world.seen(lambda: world.plane.activator.waiting == 5)
+    go.set()
+    for client, status in zip(clients, (413, 413, 0, 200, 200), strict=True):
+        if status:
+            assert (await client.answer()).status == status
+    clients[2].send(b"33\r\n")  # 51 more are too many
+    assert (await clients[2].answer()).status == 413
+    await world.seen(lambda: not world.plane.table.functions["hello"].in_flight)
+
+
 async def test_a_function_that_takes_too_long_is_504_and_its_pod_is_told(world: World) -> None:
     async def handler(pod: PodConnection) -> None:
         await pod.reader.read()

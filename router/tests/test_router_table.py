@@ -33,9 +33,10 @@ def test_endpoints_of_all_controllers_at_the_highest_version_are_one_set() -> No
     table.apply(facts(1, "a", version=1))
     function = table.apply(facts(7, "b", controller="c2", version=1))
     assert pods(function) == {"a", "b"}
-    table.apply(facts(8, "c", controller="c2", version=2, timeout=3.0, concurrency=5))
+    table.apply(facts(8, "c", controller="c2", version=2, timeout=3.0, concurrency=5, body_limit=9))
     assert pods(function) == {"c"}
     assert (function.version, function.timeout, function.concurrency) == (2, 3.0, 5)
+    assert function.body_limit == 9
 
 
 def test_a_new_version_without_pods_ends_the_use_of_the_old_one() -> None:

@@ -11,6 +11,7 @@ from sanfran_api.controllers import Controllers
 from sanfran_api.errors import BadRequest
 from sanfran_api.functions import Deployed, Functions
 from sanfran_api.intake import Intake
+from sanfran_api.labels import parse_selector
 from sanfran_api.names import shorten
 from sanfran_api.rest import models
 from sanfran_api.rest.forms import received
@@ -21,6 +22,8 @@ PAGE = 100
 MAX_PAGE = 1000
 APPLIED = "SanFran-Applied"
 """Header of every answer to a change: see `models.Deployed.applied`."""
+
+IfMatch = Annotated[str | None, Header(description='Only if this is its version, such as "3".')]
 
 _UPLOAD_ERRORS = (400, 408, 413, 503, 507)
 
@@ -67,9 +70,7 @@ def function_routes(
         name: str,
         request: Request,
         response: Response,
-        if_match: Annotated[
-            str | None, Header(description='Only if this is its version, such as "3".')
-        ] = None,
+        if_match: IfMatch = None,
     ) -> models.Deployed:
         """Makes a new version, of new code, changed settings, or both.
 
@@ -96,9 +97,13 @@ def function_routes(
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Functions at most.")] = PAGE,
         after: Annotated[str, Query(description="Names greater than this.")] = "",
         status: Annotated[bool, Query(description="Say what becomes of them, too.")] = False,
+        label: Annotated[
+            list[str] | None,
+            Query(description="Only those that have it, as key=value or key; all, if repeated."),
+        ] = None,
     ) -> models.Functions:
-        """Functions by name, page by page."""
-        page = await functions.page(after, limit)
+        """Functions by name, page by page. Pages of those with a label may be short, or empty."""
+        page = await functions.page(after, limit, parse_selector(label or ()))
         names = [one.name for one, _ in page.functions]
         told = await controllers.statuses(names) if status and names else {}
         return models.Functions(
@@ -131,11 +136,11 @@ def function_routes(
         "/{name}",
         status_code=204,
         operation_id="deleteFunction",
-        responses=errors(404, 507),
+        responses=errors(400, 404, 412, 507),
     )
-    async def delete(name: str) -> Response:
+    async def delete(name: str, if_match: IfMatch = None) -> Response:
         """Removes a function. Calls get 404 from now on; those that run finish."""
-        applied = await functions.delete(name)
+        applied = await functions.delete(name, of_version=_version_in(if_match))
         return Response(status_code=204, headers={APPLIED: _yes(applied)})
 
     return routes

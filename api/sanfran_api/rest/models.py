@@ -54,6 +54,8 @@ class Function(Answer):
     entry: str = Field(description="The module that is loaded.", examples=["index.js"])
     settings: Settings
     created_at: str = Field(description="When this version was made.")
+    created_by: str = Field(description="Who made it; empty: nobody was asked.")
+    note: str = Field(description="Why it is there; empty: it was made of what its maker sent.")
     url: str = Field(description="Where it answers.", examples=["http://127.0.0.1:8080/fn/hello"])
 
 
@@ -166,6 +168,8 @@ def fields_of(version: pb.FunctionVersion, public_url: str) -> dict[str, Any]:
         "entry": version.entry,
         "settings": stored(version.settings),
         "created_at": timestamp(version.created_at_ms),
+        "created_by": version.created_by,
+        "note": version.note,
         "url": f"{public_url}/fn/{version.name}",
     }
 

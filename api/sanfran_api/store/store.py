@@ -254,9 +254,11 @@ class Store:
                 lambda txn: self._tables(txn).update(name, revise, packed), weight=weight
             )
 
-    async def delete(self, name: str) -> int:
+    async def delete(self, name: str, *, of_version: int | None = None) -> int:
         """Removes a function; returns the revision that this made."""
-        return await self._writer.run(lambda txn: self._tables(txn).delete(name), frees=True)
+        return await self._writer.run(
+            lambda txn: self._tables(txn).delete(name, of_version), frees=True
+        )
 
     async def sweep(self) -> None:
         """Removes the bundles whose time of grace is over."""

@@ -13,7 +13,7 @@ from typing import Any
 import lmdb
 from sanfran_proto.sanfran import v1 as pb
 
-from sanfran_api.errors import AlreadyExists, NotFound
+from sanfran_api.errors import AlreadyExists, NotFound, check_version
 from sanfran_api.store import records
 from sanfran_api.store.environment import SchemaMismatch
 from sanfran_api.store.records import BundleRow, Change, Head
@@ -106,13 +106,14 @@ class Tables:
         digest = bundle.digest if bundle else bytes.fromhex(current.digest)
         return self._store(version, digest, bundle)
 
-    def delete(self, name: str) -> int:
+    def delete(self, name: str, of_version: int | None = None) -> int:
         """Removes a function and its versions; returns the revision that this made.
 
         Raises:
             NotFound: there is no such function.
+            VersionChanged: it is not at `of_version`.
         """
-        self._head(name)
+        check_version(name, self._head(name).version, of_version)
         self._drop_versions(name, None)
         self._txn.delete(name.encode(), db=self._db["functions"])
         return self._change(Change(name, None))
@@ -250,12 +251,4 @@ def replace_version(
     version: pb.FunctionVersion, number: int, digest: bytes, size: int
 ) -> pb.FunctionVersion:
     """The version with what only the store knows."""
-    return pb.FunctionVersion(
-        name=version.name,
-        version=number,
-        digest=digest.hex(),
-        bundle_bytes=size,
-        entry=version.entry,
-        settings=version.settings,
-        created_at_ms=version.created_at_ms,
-    )
+    return replace(version, version=number, digest=digest.hex(), bundle_bytes=size)

@@ -44,6 +44,10 @@ class Function(TypedDict, total=False):
     settings: Settings
     created_at: str
     """When this version was made, ISO 8601."""
+    created_by: str
+    """Who made it; empty: nobody was asked."""
+    note: str
+    """Why it is there; empty: it was made of what its maker sent."""
     url: str
     status: Status
     """In the answer of `get`, when a controller answers."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import cast
 
@@ -83,17 +83,22 @@ class FunctionCalls(Connection):
         """
         return cast("Function", await self._json("GET", function_path(name)))
 
-    async def list(self, *, status: bool = False) -> AsyncIterator[Function]:
+    async def list(
+        self, *, status: bool = False, labels: Iterable[str] = ()
+    ) -> AsyncIterator[Function]:
         """Every function by name, fetched page by page.
 
         Args:
             status: what becomes of each, too.
+            labels: only those that have all of these, `key=value`, or `key` for any value.
         """
+        wanted = tuple(labels)
         after = ""
         while True:
             params = {
                 **({"after": after} if after else {}),
                 **({"status": "true"} if status else {}),
+                "label": wanted,
             }
             page = await self._json("GET", "functions", params=params)
             for function in page["functions"]:
@@ -102,10 +107,15 @@ class FunctionCalls(Connection):
             if not after:
                 return
 
-    async def delete(self, name: str) -> None:
+    async def delete(self, name: str, *, of_version: int | None = None) -> None:
         """Removes a function; calls get 404 from then on, running ones finish.
+
+        Args:
+            of_version: the version that it is meant for; None: any.
 
         Raises:
             NotFound: there is no such function.
+            VersionChanged: it is not at `of_version`.
         """
-        await self._json("DELETE", function_path(name))
+        headers = {} if of_version is None else {"if-match": f'"{of_version}"'}
+        await self._json("DELETE", function_path(name), headers=headers)

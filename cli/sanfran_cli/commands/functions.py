@@ -22,6 +22,7 @@ from sanfran_cli.commands.options import (
 )
 from sanfran_cli.errors import ApiRefused
 from sanfran_cli.pack import Upload, folder_bytes, open_upload
+from sanfran_cli.settings import merged
 
 PROGRESS_FROM_BYTES = 4 * 1024 * 1024
 """Less is sent before a bar could be read."""
@@ -41,7 +42,7 @@ def create_command(name: str, path: Path, api: str, output: str, **options: Any)
     PATH is a file (.js, .mjs, .cjs, .ts, .mts, .cts), a folder, or an archive (.zip, .tgz, .tar.gz,
     .tar).
     """
-    settings = chosen_settings(**options)
+    settings = merged(chosen_settings(**options), {})
 
     async def create() -> None:
         async with Client(api) as client:
@@ -61,21 +62,23 @@ def create_command(name: str, path: Path, api: str, output: str, **options: Any)
 def update_command(name: str, path: Path | None, api: str, output: str, **options: Any) -> None:
     """Give the function NAME the code at PATH, or new settings, or both.
 
-    What is not given stays as it is: --env sets one variable beside those that are there, and
-    only --env-file replaces them all. No call that begins after this ends meets the older version.
+    What is not given stays as it is: --env sets one variable beside those that are there, as
+    --label does one label, and only --env-file replaces all variables. No call that begins after this ends meets the older version.
     """
     settings = chosen_settings(**options) or None
     if path is None and settings is None:
         raise click.UsageError("nothing to update; give a PATH or a setting such as --timeout 5")
 
-    merges_env = bool(settings and "env" in settings and not options["env_file"])
+    adds = [field for field in ("env", "labels") if settings and field in settings]
+    if options["env_file"]:
+        adds.remove("env")
 
     async def update(client: Client) -> Function:
         changed, of_version = settings, None
-        if settings and merges_env:
+        if settings and adds:
             former = await client.get(name)
             of_version = former["version"]
-            changed = {**settings, "env": {**former["settings"]["env"], **settings["env"]}}
+            changed = merged(settings, {field: former["settings"][field] for field in adds})
         if path is None:
             return await client.update(name, None, changed, of_version=of_version)
         with open_upload_with_progress(path) as (upload, sent):
@@ -115,16 +118,25 @@ def get_command(name: str, api: str, output: str) -> None:
 
 
 @click.command("list")
+@click.option(
+    "-l",
+    "--label",
+    multiple=True,
+    metavar="K=V",
+    help="Only functions that have it, or K with any value; may be repeated.",
+)
 @API
 @OUTPUT
-def list_command(api: str, output: str) -> None:
+def list_command(label: tuple[str, ...], api: str, output: str) -> None:
     """Show every function, and what becomes of it."""
 
     async def list_all() -> None:
         async with Client(api) as client:
-            functions = [one async for one in client.list(status=True)]
+            functions = [one async for one in client.list(status=True, labels=label)]
             if output == "json":
                 show.print_json(functions)
+            elif label and not functions:
+                click.echo(f"No function has {', '.join(label)}.", err=True)
             else:
                 show.print_functions(functions, await client.info())
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from sanfran_cli.client import DEFAULT_API, is_url
-from sanfran_cli.settings import Settings, gather
+from sanfran_cli.settings import Settings, gather, parse_size
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -55,6 +55,20 @@ _SETTINGS = (
     click.option(
         "--memory", type=int, metavar="MB", help="Of a pod's process; one that has more is ended."
     ),
+    click.option(
+        "--label", multiple=True, metavar="K=V", help="To find it by; may be repeated; K- removes."
+    ),
+    click.option(
+        "--body-limit",
+        metavar="BYTES",
+        callback=lambda _ctx, _parameter, value: _size(value),
+        help="Of a request's body, such as 64k or 10m; 0: the router's own limit.",
+    ),
+    click.option(
+        "--invoke",
+        type=click.Choice(["public", "private"]),
+        help="Who may call it: anybody, or those who have the privilege to.",
+    ),
 )
 
 
@@ -66,13 +80,16 @@ def settings_options(command: F) -> F:
 
 
 def chosen_settings(
-    env: tuple[str, ...], env_file: Path | None, **numbers: float | int | None
+    env: tuple[str, ...],
+    env_file: Path | None,
+    label: tuple[str, ...],
+    **others: float | int | str | None,
 ) -> Settings:
     """The settings that were given."""
     try:
-        return gather(env=env, env_file=env_file, numbers=numbers)
+        return gather(env=env, env_file=env_file, label=label, others=others)
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="'--env'") from None
+        raise click.BadParameter(str(error), param_hint="'--env', '--label'") from None
 
 
 def _name(value: str) -> str:
@@ -81,6 +98,13 @@ def _name(value: str) -> str:
     except UnicodeEncodeError:
         raise click.BadParameter(f"{value!r} is not UTF-8; a-z, 0-9 and - work") from None
     return value
+
+
+def _size(value: str | None) -> int | None:
+    try:
+        return None if value is None else parse_size(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _url(value: str) -> str:

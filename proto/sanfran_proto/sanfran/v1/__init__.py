@@ -34,6 +34,7 @@ __all__ = (
     "GetStateRequest",
     "GetStatusRequest",
     "GetStatusesRequest",
+    "Invoke",
     "ListFunctionsRequest",
     "ListFunctionsResponse",
     "LiveController",
@@ -91,6 +92,33 @@ if TYPE_CHECKING:
 
 _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
+
+
+class Invoke(betterproto2.Enum):
+    """
+    Who may call a function through the router.
+    """
+
+    PUBLIC = 0
+
+    PRIVATE = 1
+    """
+    whoever has the privilege to
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "INVOKE_PUBLIC",
+            1: "INVOKE_PRIVATE",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "INVOKE_PUBLIC": 0,
+            "INVOKE_PRIVATE": 1,
+        }
 
 
 class LogLevel(betterproto2.Enum):
@@ -313,6 +341,11 @@ default_message_pool.register_message("sanfran.v1", "Decision", Decision)
 class DeleteFunctionRequest(betterproto2.Message):
     name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
 
+    of_version: "int" = betterproto2.field(2, betterproto2.TYPE_UINT64)
+    """
+    only if this is its version, else FAILED_PRECONDITION; 0: any
+    """
+
 
 default_message_pool.register_message("sanfran.v1", "DeleteFunctionRequest", DeleteFunctionRequest)
 
@@ -491,6 +524,31 @@ class FunctionSettings(betterproto2.Message):
     of a pod's process and those it started; more ends it
     """
 
+    secrets: "dict[str, str]" = betterproto2.field(
+        8,
+        betterproto2.TYPE_MAP,
+        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+    )
+    """
+    More of the environment. Values are only in messages to controllers and sidecars; people get empty ones,
+    and an empty one that they send keeps the value that is there.
+    """
+
+    labels: "dict[str, str]" = betterproto2.field(
+        9,
+        betterproto2.TYPE_MAP,
+        map_meta=betterproto2.map_meta(betterproto2.TYPE_STRING, betterproto2.TYPE_STRING),
+    )
+
+    body_limit: "int" = betterproto2.field(10, betterproto2.TYPE_UINT64)
+    """
+    bytes of a request's body; 0: the router's own limit
+    """
+
+    invoke: "Invoke" = betterproto2.field(
+        11, betterproto2.TYPE_ENUM, default_factory=lambda: Invoke(0)
+    )
+
 
 default_message_pool.register_message("sanfran.v1", "FunctionSettings", FunctionSettings)
 
@@ -586,6 +644,16 @@ class FunctionVersion(betterproto2.Message):
     Unix time
     """
 
+    created_by: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    who made it; empty: nobody was asked
+    """
+
+    note: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
+    """
+    why it is there, such as "rollback to 3"
+    """
+
 
 default_message_pool.register_message("sanfran.v1", "FunctionVersion", FunctionVersion)
 
@@ -645,6 +713,11 @@ class ListFunctionsRequest(betterproto2.Message):
     0: the server's page size
     """
 
+    labels: "list[str]" = betterproto2.field(3, betterproto2.TYPE_STRING, repeated=True)
+    """
+    only those that have them all: "key=value", or "key" for any value
+    """
+
 
 default_message_pool.register_message("sanfran.v1", "ListFunctionsRequest", ListFunctionsRequest)
 
@@ -657,7 +730,7 @@ class ListFunctionsResponse(betterproto2.Message):
 
     next_after: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
-    empty on the last page
+    empty on the last page; one before it may have few functions, or none
     """
 
 
@@ -1068,6 +1141,11 @@ class Route(betterproto2.Message):
     the function is gone: 404 without asking
     """
 
+    body_limit: "int" = betterproto2.field(9, betterproto2.TYPE_UINT64)
+    """
+    bytes of a request's body; 0: the router's own limit
+    """
+
 
 default_message_pool.register_message("sanfran.v1", "Route", Route)
 
@@ -1151,7 +1229,14 @@ class UploadHeader(betterproto2.Message):
         3, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    Absent in an update: the settings stay as they are.
+    Absent in an update: the settings stay as they are. Secrets that it does not name stay in any case.
+    """
+
+    remove_secrets: "list[str]" = betterproto2.field(4, betterproto2.TYPE_STRING, repeated=True)
+
+    of_version: "int" = betterproto2.field(5, betterproto2.TYPE_UINT64)
+    """
+    Of an update: only if this is the function's version, else FAILED_PRECONDITION; 0: any.
     """
 
 
