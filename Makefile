@@ -80,7 +80,7 @@ images: ## build the container images, with docker, podman or buildah (REGISTRY=
 
 .PHONY: minikube
 minikube: ## build the images into minikube and install the chart there
-	@command -v minikube helm >/dev/null || { echo "make minikube needs minikube and helm; see docs/kubernetes.md" >&2; exit 1; }
+	@{ command -v minikube && command -v helm; } >/dev/null || { echo "make minikube needs minikube and helm; see docs/kubernetes.md" >&2; exit 1; }
 	@ENGINE=minikube images/build.sh
 	helm upgrade --install sanfran helm-chart/sanfran --kube-context minikube --wait --timeout 5m
 
