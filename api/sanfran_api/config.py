@@ -81,6 +81,38 @@ class ApiConfig(ServiceConfig):
     upload_idle_timeout: float = setting(
         30.0, help="seconds that an upload may stand still", parse=seconds
     )
+    build_timeout: float = setting(
+        300.0, help="seconds that installing a function's npm dependencies may take", parse=seconds
+    )
+    build_memory: int = setting(
+        1024 * MIB, help="bytes of memory that one npm build may take", parse=positive_int
+    )
+    build_output: int = setting(
+        MIB, help="bytes that one npm build may write to its output", parse=positive_int
+    )
+    builds_at_once: int = setting(2, help="npm builds at the same time", parse=positive_int)
+    builds_waiting: int = setting(
+        8, help="npm builds that wait for their turn; further ones get 503", parse=positive_int
+    )
+    build_dir: str = setting(
+        "", help="folder of npm builds and their cache; empty: `builds` in the data folder"
+    )
+    build_cache_bytes: int = setting(
+        2048 * MIB,
+        help="most bytes of built node_modules that are kept, and as many of npm's downloads",
+        parse=positive_int,
+    )
+    npm_registry: str = setting(
+        "",
+        help="where builds get packages whose .npmrc names no registry; empty: npm's own default",
+        parse=lambda value: base_url(value) if value else "",
+    )
+    npm_config: str = setting(
+        "", help="an npmrc for all builds, such as for private registries; empty: ~/.npmrc if any"
+    )
+    node: str = setting(
+        "", help="the Node whose npm builds; empty: the one that comes with the installation"
+    )
     max_store_bytes: int = setting(
         64 * 1024 * MIB, help="size that the store may grow to, in bytes", parse=positive_int
     )

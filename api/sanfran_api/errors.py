@@ -67,6 +67,14 @@ class AlreadyExists(ApiError):
     grpc_status = Status.ALREADY_EXISTS
 
 
+def name_taken(name: str) -> AlreadyExists:
+    """The error for a function that is there already."""
+    return AlreadyExists(
+        f"name: there is a function {name!r} already; update it, or choose another name",
+        field="name",
+    )
+
+
 class VersionChanged(ApiError):
     """The function is not at the version that the change was meant for."""
 
@@ -90,6 +98,21 @@ def check_version(name: str, version: int, wanted: int | None) -> None:
             f"{name} is at version {version}, and this change was made for version {wanted}; look "
             "at it again, then change what is there now"
         )
+
+
+class BuildFailed(ApiError):
+    """The upload's dependencies could not be installed. What was there before stays."""
+
+    code = "build_failed"
+    http_status = 422
+    grpc_status = Status.FAILED_PRECONDITION
+
+
+class RegistryFailed(BuildFailed):
+    """They could not, because the registry that has them cannot be reached or fails itself."""
+
+    http_status = 502
+    grpc_status = Status.UNAVAILABLE
 
 
 class StoreFull(ApiError):

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sanfran_proto.sanfran import v1 as pb
 
 from sanfran_api.bundles.pack import Bundle, Packer
-from sanfran_api.errors import BadRequest, check_version
+from sanfran_api.errors import BadRequest, NotFound, check_version, name_taken
 from sanfran_api.intake import Upload
 from sanfran_api.labels import EVERY, Selector
-from sanfran_api.names import check_name
+from sanfran_api.names import check_name, shorten
 from sanfran_api.settings import Settings, labels_of, revise, stored, to_message
 from sanfran_api.store.store import Page, Store
 from sanfran_api.store.transactions import Stored
@@ -26,6 +27,34 @@ MAX_LOOKED_AT = 5000
 
 Given = Mapping[str, object]
 """Settings as a client gave them: see `settings.revise`."""
+MAX_SOURCE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Code that a client sends.
+
+    Args:
+        upload: the file.
+        file_name: as the client calls it; tells what it is.
+        source: what the client calls this code, for its own use; shown again with the function.
+        build: install the dependencies that package.json names, where `node_modules` is missing.
+        say: told what the build writes, line by line.
+    """
+
+    upload: Upload
+    file_name: str
+    source: str = ""
+    build: bool = True
+    say: Callable[[str], object] = lambda _: None
+
+    def __post_init__(self) -> None:
+        if len(self.source) > MAX_SOURCE or not self.source.isprintable():
+            raise BadRequest(
+                f"source: {shorten(self.source)!r} is not accepted; up to {MAX_SOURCE} printable "
+                "characters work, such as a digest",
+                field="source",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +117,7 @@ class Functions:
                 return Page(found, after)
             await asyncio.sleep(0)
 
-    async def create(
-        self, name: str, upload: Upload | None, file_name: str, given: Given, *, by: str = ""
-    ) -> Deployed:
+    async def create(self, name: str, code: Code | None, given: Given, *, by: str = "") -> Deployed:
         """Makes a function of an upload.
 
         Args:
@@ -98,14 +125,16 @@ class Functions:
 
         Raises:
             BadRequest, TooLarge: something about the name, the file or the settings is wrong.
+            BuildFailed, RegistryFailed: its dependencies could not be installed.
             AlreadyExists: the name is taken.
             StoreFull, StoreFailed, Busy: it could not be stored.
         """
         check_name(name)
         settings = revise(Settings(), given)
-        if upload is None:
+        if code is None:
             raise BadRequest("file: missing; send the function's code", field="file")
-        bundle = await self._packer.pack(upload.file, file_name)
+        self._check_free(name)  # here too: a mistake is told before the work of packing
+        bundle = await self._pack(code)
         try:
             version = pb.FunctionVersion(
                 name=name,
@@ -113,6 +142,7 @@ class Functions:
                 settings=to_message(settings),
                 created_at_ms=self._now_ms(),
                 created_by=by,
+                source=code.source,
             )
             made = await self._store.create(version, bundle)
         finally:
@@ -122,8 +152,7 @@ class Functions:
     async def update(
         self,
         name: str,
-        upload: Upload | None,
-        file_name: str,
+        code: Code | None,
         given: Given | None,
         *,
         of_version: int | None = None,
@@ -133,23 +162,24 @@ class Functions:
 
         Args:
             by: who does it; empty: nobody was asked.
-            upload: None keeps the code.
+            code: None keeps what there is.
             given: settings that change; None keeps all.
             of_version: the version that this change was made for; None: any.
 
         Raises:
             NotFound: there is no such function.
             VersionChanged: it is not at `of_version` (any more).
-            BadRequest, TooLarge, StoreFull, StoreFailed, Busy: as in `create`.
+            BadRequest, TooLarge, BuildFailed, StoreFull, StoreFailed, Busy: as in `create`.
         """
         current = self._store.get(name)
-        if upload is None and given is None:
+        if code is None and given is None:
             raise BadRequest("nothing to change; send a file, or settings, or both")
-        revision = self._revision(given or {}, of_version, by)
+        source = code.source if code is not None else None
+        revision = self._revision(given or {}, of_version, by, source)
         revision(current, None)  # here too: a mistake is told before the work of packing
         bundle = None
-        if upload is not None:
-            bundle = await self._packer.pack(upload.file, file_name)
+        if code is not None:
+            bundle = await self._pack(code)
         try:
             made = await self._store.update(name, lambda now: revision(now, bundle), bundle)
         finally:
@@ -169,8 +199,18 @@ class Functions:
         revision = await self._store.delete(name, of_version=of_version)
         return await self._watchers.applied(revision, self._apply_timeout)
 
+    async def _pack(self, code: Code) -> Bundle:
+        return await self._packer.pack(
+            code.upload.file, code.file_name, build=code.build, say=code.say
+        )
+
+    def _check_free(self, name: str) -> None:
+        with suppress(NotFound):
+            self._store.get(name)
+            raise name_taken(name)
+
     def _revision(
-        self, given: Given, of_version: int | None, by: str
+        self, given: Given, of_version: int | None, by: str, source: str | None
     ) -> Callable[[pb.FunctionVersion, Bundle | None], pb.FunctionVersion]:
         def make(current: pb.FunctionVersion, bundle: Bundle | None) -> pb.FunctionVersion:
             check_version(current.name, current.version, of_version)
@@ -181,6 +221,7 @@ class Functions:
                 settings=to_message(settings),
                 created_at_ms=self._now_ms(),
                 created_by=by,
+                source=source if source is not None else current.source,
             )
 
         return make

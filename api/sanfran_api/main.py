@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 from sanfran_common.config import parse_config
 from sanfran_common.lifecycle import Lifecycle, OwnedTasks, run_service
 from sanfran_common.rpc.client import RpcClient
 from sanfran_common.rpc.server import RpcServer
 from sanfran_common.telemetry.admin import AdminServer
+from sanfran_common.telemetry.logs import get_logger
 
+from sanfran_api.builds.builder import Builder
+from sanfran_api.builds.cache import BuildCache
+from sanfran_api.builds.npm import Npm, NpmLimits, find_node
 from sanfran_api.bundles.layout import Limits
 from sanfran_api.bundles.pack import Packer
 from sanfran_api.config import ApiConfig
@@ -22,6 +28,8 @@ from sanfran_api.rest.server import RestServer
 from sanfran_api.rpc import ApiRpc
 from sanfran_api.store.store import Store
 from sanfran_api.watch import Watchers
+
+log = get_logger("api")
 
 
 def main() -> None:
@@ -56,7 +64,8 @@ async def serve(config: ApiConfig, life: Lifecycle) -> None:
                 changed=watchers.changed,
             )
         )
-        packer = await parts.enter_async_context(Packer(limits, store.scratch))
+        builder = await parts.enter_async_context(_builder(config, limits))
+        packer = await parts.enter_async_context(Packer(limits, store.scratch, builder))
         intake = Intake(
             packer,
             limit=config.max_upload_bytes,
@@ -96,6 +105,31 @@ async def serve(config: ApiConfig, life: Lifecycle) -> None:
         watchers.close()
         await rest.stop()
         await rpc.drain(config.stop_grace)
+
+
+def _builder(config: ApiConfig, limits: Limits) -> Builder:
+    npm: Npm | None = None
+    try:
+        own = Path.home() / ".npmrc"
+        npm = Npm(
+            Path(config.node) if config.node else find_node(),
+            NpmLimits(
+                timeout=config.build_timeout,
+                memory=config.build_memory,
+                output=config.build_output,
+            ),
+            limits,
+            registry=config.npm_registry,
+            config=Path(config.npm_config or own) if config.npm_config or own.is_file() else None,
+            environ=os.environ,
+        )
+    except FileNotFoundError as error:
+        log.warning("no npm builds", why=str(error))
+    cache = BuildCache(
+        Path(config.build_dir) if config.build_dir else config.data / "builds",
+        config.build_cache_bytes,
+    )
+    return Builder(npm, cache, limits, at_once=config.builds_at_once, waiting=config.builds_waiting)
 
 
 def _hosts(names: str) -> frozenset[str]:

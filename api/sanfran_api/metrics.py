@@ -20,3 +20,13 @@ UNAPPLIED = Counter(
     "sanfran_api_unapplied", "Changes that some watcher had not applied when the wait for it ended"
 )
 BUNDLE_BYTES = Counter("sanfran_api_bundle_bytes", "Bytes of bundles sent")
+BUILDS = Counter(
+    "sanfran_api_builds",
+    "npm builds by what came of them: built, cached, failed, cancelled",
+    ("end",),
+)
+BUILD_SECONDS = Histogram(
+    "sanfran_api_build_seconds",
+    "One npm build, without the wait for its turn",
+    buckets=(0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320),
+)

@@ -15,7 +15,7 @@ from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
 
 from sanfran_api.errors import ApiError, BadRequest, SlowUpload
-from sanfran_api.functions import Functions, Given
+from sanfran_api.functions import Code, Functions, Given
 from sanfran_api.intake import Intake, Upload
 from sanfran_api.labels import parse_selector
 from sanfran_api.metrics import BUNDLE_BYTES
@@ -84,22 +84,16 @@ class ApiRpc(pb.ApiBase):
     async def create_function(self, messages: AsyncIterator[pb.Upload]) -> pb.FunctionVersion:
         with answering():
             async with self._received(messages) as (header, upload):
-                given = _given(header)
-                made = await self._functions.create(
-                    header.name, upload, header.file_name, given or {}
-                )
+                code = _code(header, upload)
+                made = await self._functions.create(header.name, code, _given(header) or {})
             return made.version
 
     async def update_function(self, messages: AsyncIterator[pb.Upload]) -> pb.FunctionVersion:
         with answering():
             async with self._received(messages) as (header, upload):
-                made = await self._functions.update(
-                    header.name,
-                    upload,
-                    header.file_name,
-                    _given(header),
-                    of_version=header.of_version or None,
-                )
+                code = _code(header, upload)
+                given, of_version = _given(header), header.of_version or None
+                made = await self._functions.update(header.name, code, given, of_version=of_version)
             return made.version
 
     async def get_function(self, message: pb.GetFunctionRequest) -> pb.FunctionVersion:
@@ -200,6 +194,12 @@ async def _linger(messages: AsyncIterator[pb.Upload]) -> None:
                 pass
     except TimeoutError:
         pass
+
+
+def _code(header: pb.UploadHeader, upload: Upload | None) -> Code | None:
+    if upload is None:
+        return None
+    return Code(upload, header.file_name, header.source, not header.no_build)
 
 
 def _given(header: pb.UploadHeader) -> Given | None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from sanfran_api.bundles.layout import Layout, Limits
-from sanfran_api.bundles.pack import Bundle, pack
+from sanfran_api.bundles.pack import Bundle, open_upload, write_bundle
 from sanfran_api.errors import ApiError, BadRequest, TooLarge
 
 LIMITS = Limits(upload_bytes=10_000_000, unpacked_bytes=1_000_000, files=100)
@@ -23,6 +23,19 @@ CODE = b"module.exports = () => {}\n"
 
 def spool() -> IO[bytes]:
     return io.BytesIO()
+
+
+def pack(
+    file: IO[bytes],
+    name: str,
+    limits: Limits,
+    spool: Callable[[], IO[bytes]],
+    check_wanted: Callable[[], None],
+) -> Bundle:
+    """What `Packer.pack` does in its threads, without a build."""
+    opened = open_upload(file, name, limits, spool, check_wanted)
+    with opened.files:
+        return write_bundle(opened.layout, opened.entry, None, spool, check_wanted)
 
 
 def packed(content: bytes, name: str, limits: Limits = LIMITS) -> Bundle:

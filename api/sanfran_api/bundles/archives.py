@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Self, cast
 
-from sanfran_api.bundles.layout import Layout, Limits, is_litter
+from sanfran_api.bundles.layout import Layout, Limits, Open, is_litter
 from sanfran_api.errors import BadRequest, TooLarge
 from sanfran_api.names import shorten
 
@@ -82,7 +82,7 @@ def read_zip(file: IO[bytes], layout: Layout, limits: Limits) -> None:
             raise BadRequest(f"file: {name!r} is a device or the like; only files work")
 
 
-def _opens_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], IO[bytes]]:
+def _opens_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Open:
     return lambda: archive.open(info)
 
 
@@ -143,7 +143,7 @@ def read_tar(file: IO[bytes], layout: Layout) -> None:
         raise tarfile.ReadError(f"damaged at byte {archive.offset}")
 
 
-def _opens_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Callable[[], IO[bytes]]:
+def _opens_tar(archive: tarfile.TarFile, info: tarfile.TarInfo) -> Open:
     return lambda: cast("IO[bytes]", archive.extractfile(info))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sanfran_api.errors import BadRequest
 from sanfran_api.names import shorten
 
-MODULES = (".js", ".mjs", ".cjs", ".ts", ".mts", ".cts")
+SUFFIXES = (".js", ".mjs", ".cjs", ".ts", ".mts", ".cts")
 """What Node loads as code; TypeScript by stripping its types."""
 NAMES = tuple(
     f"{stem}{suffix}" for stem in ("index", "function") for suffix in (".js", ".mjs", ".cjs", ".ts")
@@ -40,7 +40,7 @@ def find_entry(package_json: bytes | None, finds: Finds) -> str:
         exported = _exported(package.get("exports"))
         if exported is not None:
             found = finds(_relative(exported))
-            if found is None or not found.endswith(MODULES):
+            if found is None or not found.endswith(SUFFIXES):
                 raise BadRequest(
                     f"file: package.json exports {shorten(exported)!r}, which is no module in the "
                     "bundle",
@@ -52,7 +52,7 @@ def find_entry(package_json: bytes | None, finds: Finds) -> str:
             for candidate in _candidates(_relative(main)):
                 looked.append(candidate)
                 found = finds(candidate)
-                if found is not None and found.endswith(MODULES):
+                if found is not None and found.endswith(SUFFIXES):
                     return found
     for name in NAMES:
         looked.append(name)

@@ -6,6 +6,7 @@ Pure. A bundle holds regular files and symbolic links; folders exist by the file
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import IO
 
@@ -20,6 +21,10 @@ MAX_HOPS = 40
 """Links followed to resolve one path, as in Linux."""
 MAX_STEPS = 1_000_000
 """Path components walked to check all links of a bundle; thousands of packages need far fewer."""
+
+
+Open = Callable[[], AbstractContextManager[IO[bytes]]]
+"""Opens the content of a file from its start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +52,7 @@ class Member:
     size: int
     executable: bool
     target: str | None
-    open: Callable[[], IO[bytes]] | None
+    open: Open | None
 
 
 class Layout:
@@ -71,9 +76,7 @@ class Layout:
         if path:
             self._claim_folder(path, name)
 
-    def add_file(
-        self, name: str, size: int, executable: bool, open: Callable[[], IO[bytes]]
-    ) -> None:
+    def add_file(self, name: str, size: int, executable: bool, open: Open) -> None:
         """Adds a regular file.
 
         Raises:
@@ -110,9 +113,22 @@ class Layout:
         if not any(member.open for member in self._members.values()):
             raise BadRequest("file: the archive has no files; add at least index.js")
         self._strip_lone_folder()
+        self.check_links()
+
+    def check_links(self) -> None:
+        """Once more for what came after `finish`.
+
+        Raises:
+            BadRequest: a link leaves the folder or goes in circles.
+        """
         for path, member in self._members.items():
             if member.target is not None:
                 self.resolve(path)
+
+    def has_folder(self, path: str) -> bool:
+        """Whether anything lies below the path."""
+        prefix = f"{path}/"
+        return any(one.startswith(prefix) for one in self._members)
 
     def members(self) -> list[Member]:
         """All files and links, by path."""

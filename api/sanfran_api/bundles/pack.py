@@ -1,39 +1,42 @@
-"""Makes a bundle: a canonical, uncompressed tar whose SHA-256 names it.
+"""Makes a bundle: a canonical tar (see `tar`) whose SHA-256 names it.
 
-Canonical: regular files and symbolic links only, sorted by path, owner and time zero, modes 0644 and
-0755, PAX headers only where a name needs one, two zero blocks at the end. The same files give the
-same digest, however they were archived.
-
-`pack` blocks; `Packer` runs it beside the event loop.
+`Packer` does the work beside the event loop, and has what is missing built.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import tarfile
 import tempfile
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self, cast
 
-from sanfran_api.bundles.archives import COPY_BYTES, gunzip, read_tar, read_zip, refusing_damage
-from sanfran_api.bundles.entry import MAX_PACKAGE_JSON, MODULES, find_entry
-from sanfran_api.bundles.layout import Layout, Limits, Member
+from sanfran_api.builds.builder import MODULES, Builder
+from sanfran_api.builds.npm import Say
+from sanfran_api.builds.plan import Plan, plan_build
+from sanfran_api.bundles.archives import gunzip, read_tar, read_zip, refusing_damage
+from sanfran_api.bundles.entry import MAX_PACKAGE_JSON, SUFFIXES, find_entry
+from sanfran_api.bundles.folder import write_folder
+from sanfran_api.bundles.layout import Layout, Limits
+from sanfran_api.bundles.tar import write_tar
 from sanfran_api.disk import refusing_full_disk
 from sanfran_api.errors import BadRequest
 from sanfran_api.names import shorten
+from sanfran_api.threads import Check, in_thread
 
 IN_MEMORY_BYTES = 1024 * 1024
 """What is larger lies in a temporary file; most functions are one small file."""
 PACKERS = 2
 """Threads. Packing is CPU work under Python's lock: more would only slow each other."""
 ARCHIVES = (".zip", ".tgz", ".tar.gz", ".tar")
+MAX_LOCK = 32 * 1024 * 1024
+"""Bytes of a lock file; one of a thousand packages has half a megabyte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,14 @@ class Bundle:
         self.content.close()
 
 
-class Abandoned(Exception):
-    """Nobody waits for this bundle any more."""
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """An upload that was looked through. Who has it closes it."""
+
+    layout: Layout
+    entry: str
+    plan: Plan | None
+    files: ExitStack = field(default_factory=ExitStack)
 
 
 class Packer:
@@ -66,11 +75,13 @@ class Packer:
 
     Args:
         scratch: folder for temporary files.
+        builder: makes the `node_modules` that an upload asks for.
     """
 
-    def __init__(self, limits: Limits, scratch: Path) -> None:
+    def __init__(self, limits: Limits, scratch: Path, builder: Builder) -> None:
         self._limits = limits
         self._scratch = scratch
+        self._builder = builder
         self._threads = ThreadPoolExecutor(PACKERS, thread_name_prefix="pack")
 
     async def __aenter__(self) -> Self:
@@ -86,72 +97,76 @@ class Packer:
 
     def spool(self) -> IO[bytes]:
         """An empty temporary file, in memory as long as it is small."""
-        return open_spool(self._scratch)
+        return cast(
+            "IO[bytes]", tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES, dir=str(self._scratch))
+        )
 
-    async def pack(self, file: IO[bytes], file_name: str) -> Bundle:
+    async def pack(
+        self,
+        file: IO[bytes],
+        file_name: str,
+        *,
+        build: bool = True,
+        say: Say = lambda _: None,
+    ) -> Bundle:
         """Packs what was uploaded.
 
         Args:
             file: the upload; must stay open until this ends.
             file_name: tells what it is.
+            build: installs the dependencies that package.json names where `node_modules` is missing.
+            say: told what the build writes.
 
         Returns:
             The bundle, which the caller closes.
 
         Raises:
             BadRequest, TooLarge: the upload makes no bundle.
+            BuildFailed, RegistryFailed, Busy: its dependencies cannot be installed.
             StoreFull: there is no room for temporary files.
         """
-        gone = threading.Event()
+        look = partial(open_upload, file, file_name, self._limits, self.spool)
+        opened = await in_thread(look, self._threads, lambda one: one.files.close())
+        with opened.files as files:
+            modules = None
+            if build and opened.plan is not None:
+                modules = files.enter_context(await self._build(opened.layout, opened.plan, say))
+            write = partial(write_bundle, opened.layout, opened.entry, modules, self.spool)
+            return await in_thread(write, self._threads, Bundle.close)
 
-        def check_wanted() -> None:
-            if gone.is_set():
-                raise Abandoned
-
-        work = partial(pack, file, file_name, self._limits, self.spool, check_wanted)
-        packing = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        try:
-            return await asyncio.shield(packing)
-        except asyncio.CancelledError:
-            gone.set()
-            packing.add_done_callback(_discard)
-            # The thread reads from the caller's file: it must have stopped before that is closed.
-            await asyncio.wait({packing})
-            raise
+    async def _build(self, layout: Layout, plan: Plan, say: Say) -> IO[bytes]:
+        whole = b""
+        if plan.whole:
+            whole = await in_thread(partial(_digest, layout), self._threads)
+        return await self._builder.modules(plan, whole, partial(write_folder, layout), say)
 
 
-def _discard(packing: asyncio.Future[Bundle]) -> None:
-    if not packing.cancelled() and packing.exception() is None:
-        packing.result().close()
-
-
-def open_spool(scratch: Path) -> IO[bytes]:
-    """An empty temporary file without a name, in memory as long as it is small."""
-    return cast("IO[bytes]", tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES, dir=str(scratch)))
-
-
-def pack(
+def open_upload(
     file: IO[bytes],
     file_name: str,
     limits: Limits,
     spool: Callable[[], IO[bytes]],
-    check_wanted: Callable[[], None],
-) -> Bundle:
-    """Packs what was uploaded; see `Packer.pack`.
+    check_wanted: Check,
+) -> _Opened:
+    """Looks through an upload: what is in it, what is loaded of it, what has to be built.
 
     Args:
         spool: makes temporary files.
         check_wanted: called every now and then; raises when the result is not wanted any more.
+
+    Raises:
+        BadRequest, TooLarge: it makes no bundle.
     """
     name = check_file_name(file_name)
     file.seek(0)
     layout = Layout(limits)
-    with refusing_full_disk(), spool() as plain:
+    with refusing_full_disk(), ExitStack() as files:
         lower = name.lower()
         if lower.endswith(".zip"):
             with refusing_damage("zip"):
                 read_zip(file, layout, limits)
         elif lower.endswith((".tgz", ".tar.gz")):
+            plain = files.enter_context(spool())
             with refusing_damage("tgz"):
                 gunzip(file, plain, limits, check_wanted)
                 read_tar(plain, layout)
@@ -160,11 +175,51 @@ def pack(
                 read_tar(file, layout)
         else:
             layout.add_file(name, file.seek(0, 2), False, lambda: _again(file))
-            return _write(layout, name, spool, check_wanted)
+            return _Opened(layout, name, None, files.pop_all())
         layout.finish()
         with refusing_damage("archive"):
-            entry = find_entry(_package_json(layout), partial(_find, layout))
-            return _write(layout, entry, spool, check_wanted)
+            entry = find_entry(
+                _content(layout, "package.json", MAX_PACKAGE_JSON), partial(_find, layout)
+            )
+            plan = plan_build(
+                lambda path: _content(layout, path, MAX_LOCK), layout.has_folder(MODULES)
+            )
+        return _Opened(layout, entry, plan, files.pop_all())
+
+
+def write_bundle(
+    layout: Layout,
+    entry: str,
+    modules: IO[bytes] | None,
+    spool: Callable[[], IO[bytes]],
+    check_wanted: Check,
+) -> Bundle:
+    """Packs a layout, together with the tar of what was built for it.
+
+    Raises:
+        BadRequest, TooLarge: together they make no bundle.
+    """
+    if modules is not None:
+        read_tar(modules, layout)
+        layout.check_links()
+    into = spool()
+    try:
+        with refusing_full_disk(), refusing_damage("archive"):
+            sha = hashlib.sha256()
+            size = 0
+
+            def put(part: bytes) -> None:
+                nonlocal size
+                sha.update(part)
+                size += len(part)
+                into.write(part)
+
+            write_tar(layout.members(), put, check_wanted)
+            into.seek(0)
+    except BaseException:
+        into.close()
+        raise
+    return Bundle(sha.digest(), size, entry, into)
 
 
 def check_file_name(file_name: str) -> str:
@@ -174,18 +229,18 @@ def check_file_name(file_name: str) -> str:
         BadRequest: it does not.
     """
     name = file_name.replace("\\", "/").rpartition("/")[2]
-    if name.lower().endswith(ARCHIVES) or (name.endswith(MODULES) and not name.startswith(".")):
+    if name.lower().endswith(ARCHIVES) or (name.endswith(SUFFIXES) and not name.startswith(".")):
         return name
     raise BadRequest(
-        f"file: {shorten(file_name)!r} is neither a module ({', '.join(MODULES)}) nor an archive "
-        f"({', '.join(ARCHIVES)})",
+        f"file: {shorten(file_name)!r} is neither a module ({', '.join(SUFFIXES)}) nor an "
+        f"archive ({', '.join(ARCHIVES)})",
         field="file",
     )
 
 
-def _again(file: IO[bytes]) -> IO[bytes]:
+def _again(file: IO[bytes]) -> AbstractContextManager[IO[bytes]]:
     file.seek(0)
-    return file
+    return nullcontext(file)
 
 
 def _find(layout: Layout, path: str) -> str | None:
@@ -193,63 +248,17 @@ def _find(layout: Layout, path: str) -> str | None:
     return found.path if found is not None else None
 
 
-def _package_json(layout: Layout) -> bytes | None:
-    member = layout.file("package.json")
+def _content(layout: Layout, path: str, most: int) -> bytes | None:
+    member = layout.file(path)
     if member is None or member.open is None:
         return None
-    if member.size > MAX_PACKAGE_JSON:
-        raise BadRequest(f"file: package.json is larger than {MAX_PACKAGE_JSON} bytes")
-    return member.open().read()
+    if member.size > most:
+        raise BadRequest(f"file: {path} is larger than {most} bytes")
+    with member.open() as file:
+        return file.read()
 
 
-def _write(
-    layout: Layout, entry: str, spool: Callable[[], IO[bytes]], check_wanted: Callable[[], None]
-) -> Bundle:
-    into = spool()
-    try:
-        sha = hashlib.sha256()
-        size = 0
-
-        def put(part: bytes) -> None:
-            nonlocal size
-            sha.update(part)
-            into.write(part)
-            size += len(part)
-
-        for member in layout.members():
-            check_wanted()
-            put(_header(member))
-            if member.open is not None:
-                _copy(member, put, check_wanted)
-        put(bytes(2 * tarfile.BLOCKSIZE))
-        into.seek(0)
-    except BaseException:
-        into.close()
-        raise
-    return Bundle(sha.digest(), size, entry, into)
-
-
-def _header(member: Member) -> bytes:
-    info = tarfile.TarInfo(member.path)
-    info.size = member.size
-    info.mode = 0o755 if member.executable else 0o644
-    if member.target is not None:
-        info.type = tarfile.SYMTYPE
-        info.linkname = member.target
-        info.mode = 0o777
-    return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "strict")
-
-
-def _copy(member: Member, put: Callable[[bytes], None], check_wanted: Callable[[], None]) -> None:
-    assert member.open is not None
-    left = member.size
-    content = member.open()
-    while part := content.read(COPY_BYTES):
-        check_wanted()
-        left -= len(part)
-        if left < 0:
-            break
-        put(part)
-    if left:
-        raise BadRequest(f"file: {shorten(member.path)!r} is not as long as the archive says")
-    put(bytes(-member.size % tarfile.BLOCKSIZE))
+def _digest(layout: Layout, check_wanted: Check) -> bytes:
+    sha = hashlib.sha256()
+    write_tar(layout.members(), sha.update, check_wanted)
+    return sha.digest()

@@ -6,16 +6,18 @@ import re
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from starlette.responses import JSONResponse
 
 from sanfran_api.controllers import Controllers
 from sanfran_api.errors import BadRequest
-from sanfran_api.functions import Deployed, Functions
+from sanfran_api.functions import Code, Deployed, Functions
 from sanfran_api.intake import Intake
 from sanfran_api.labels import parse_selector
 from sanfran_api.names import shorten
 from sanfran_api.rest import models
-from sanfran_api.rest.forms import received
-from sanfran_api.rest.openapi import PREFIX, errors, form_body
+from sanfran_api.rest.building import BuildAnswer, Say, ended_with_client, wants_lines
+from sanfran_api.rest.forms import Form, received
+from sanfran_api.rest.openapi import BUILD_LOG, PREFIX, errors, form_body
 from sanfran_api.settings import parse_settings
 
 PAGE = 100
@@ -25,7 +27,8 @@ APPLIED = "SanFran-Applied"
 
 IfMatch = Annotated[str | None, Header(description='Only if this is its version, such as "3".')]
 
-_UPLOAD_ERRORS = (400, 408, 413, 503, 507)
+_UPLOAD_ERRORS = (400, 408, 413, 422, 502, 503, 507)
+_CODE = ("file", "build", "source")
 
 
 def function_routes(
@@ -38,54 +41,71 @@ def function_routes(
     """
     routes = APIRouter(prefix=f"{PREFIX}/functions", tags=["functions"])
 
-    def deployed(made: Deployed, response: Response) -> models.Deployed:
-        response.headers[APPLIED] = _yes(made.applied)
+    def deployed(made: Deployed, status: int, headers: dict[str, str]) -> JSONResponse:
         shown = models.fields_of(made.version, public_url)
-        return models.Deployed(**shown, applied=made.applied)
+        answer = models.Deployed(**shown, applied=made.applied)
+        return JSONResponse(
+            answer.model_dump(mode="json"),
+            status_code=status,
+            headers={APPLIED: _yes(made.applied), **headers},
+        )
 
     @routes.post(
         "",
         status_code=201,
         operation_id="createFunction",
-        responses=errors(*_UPLOAD_ERRORS, 409),
-        openapi_extra=form_body("name", "file", "settings", required=("name", "file")),
+        response_model=models.Deployed,
+        responses={**errors(*_UPLOAD_ERRORS, 409), **BUILD_LOG},
+        openapi_extra=form_body("name", *_CODE, "settings", required=("name", "file")),
     )
-    async def create(request: Request, response: Response) -> models.Deployed:
-        """Makes a function. It answers calls as soon as this has answered."""
-        async with received(request, intake, texts=frozenset({"name", "settings"})) as form:
-            given = parse_settings(form.texts.get("settings", "{}"))
-            made = await functions.create(
-                form.texts.get("name", ""), form.upload, form.file_name, given
-            )
-        response.headers["location"] = f"{PREFIX}/functions/{made.version.name}"
-        return deployed(made, response)
+    async def create(request: Request) -> Response:
+        """Makes a function. It answers calls as soon as this has answered.
+
+        With `Accept: application/x-ndjson` it tells what a build writes while that runs.
+        """
+
+        async def work(say: Say) -> JSONResponse:
+            fields = frozenset({"name", "settings", "build", "source"})
+            async with received(request, intake, texts=fields) as form, ended_with_client(request):
+                given = parse_settings(form.texts.get("settings", "{}"))
+                name = form.texts.get("name", "")
+                made = await functions.create(name, _code(form, say), given)
+            location = f"{PREFIX}/functions/{made.version.name}"
+            return deployed(made, 201, {"location": location})
+
+        return BuildAnswer(work) if wants_lines(request) else await work(_unheard)
 
     @routes.put(
         "/{name}",
         operation_id="updateFunction",
-        responses=errors(*_UPLOAD_ERRORS, 404, 412),
-        openapi_extra=form_body("file", "settings"),
+        response_model=models.Deployed,
+        responses={**errors(*_UPLOAD_ERRORS, 404, 412), **BUILD_LOG},
+        openapi_extra=form_body(*_CODE, "settings"),
     )
     async def update(
         name: str,
         request: Request,
-        response: Response,
         if_match: IfMatch = None,
-    ) -> models.Deployed:
+    ) -> Response:
         """Makes a new version, of new code, changed settings, or both.
 
         Each setting that is given replaces the former one as a whole, `env` too; `null` brings
-        back a default; the others stay.
+        back a default; the others stay. With `Accept: application/x-ndjson` it tells what a build
+        writes while that runs.
         """
         functions.get(name)
         of_version = _version_in(if_match)
-        async with received(request, intake, texts=frozenset({"settings"})) as form:
-            text = form.texts.get("settings")
-            given = None if text is None else parse_settings(text)
-            made = await functions.update(
-                name, form.upload, form.file_name, given, of_version=of_version
-            )
-        return deployed(made, response)
+
+        async def work(say: Say) -> JSONResponse:
+            fields = frozenset({"settings", "build", "source"})
+            async with received(request, intake, texts=fields) as form, ended_with_client(request):
+                text = form.texts.get("settings")
+                given = None if text is None else parse_settings(text)
+                code = _code(form, say)
+                made = await functions.update(name, code, given, of_version=of_version)
+            return deployed(made, 200, {})
+
+        return BuildAnswer(work) if wants_lines(request) else await work(_unheard)
 
     @routes.get(
         "",
@@ -157,6 +177,23 @@ def _version_in(if_match: str | None) -> int | None:
             field="If-Match",
         )
     return int(found[1])
+
+
+def _code(form: Form, say: Say) -> Code | None:
+    """The code in a form, with how it is to be taken."""
+    build = form.texts.get("build", "true")
+    if build not in ("true", "false"):
+        raise BadRequest(
+            f"build: {shorten(build)!r} is not accepted; true and false work", field="build"
+        )
+    if form.upload is None:
+        return None
+    source = form.texts.get("source", "")
+    return Code(form.upload, form.file_name, source, build == "true", say)
+
+
+def _unheard(line: str) -> None:
+    """Nobody asks to be told of a build."""
 
 
 def _yes(value: bool) -> str:

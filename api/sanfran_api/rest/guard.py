@@ -126,10 +126,16 @@ def error_answer(
     status: int, code: str, message: str, request_id: str, *, field: str = ""
 ) -> JSONResponse:
     """The one form that every error answer has."""
+    error = error_detail(code, message, request_id, field=field)
+    return JSONResponse({"error": error}, status_code=status)
+
+
+def error_detail(code: str, message: str, request_id: str, *, field: str = "") -> dict[str, str]:
+    """What an error answer says."""
     error = {"code": code, "message": message, "request_id": request_id}
     if field:
         error["field"] = field
-    return JSONResponse({"error": error}, status_code=status)
+    return error
 
 
 def code_of(status: int) -> str:

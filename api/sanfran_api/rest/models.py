@@ -53,6 +53,7 @@ class Function(Answer):
     bundle_bytes: int
     entry: str = Field(description="The module that is loaded.", examples=["index.js"])
     settings: Settings
+    source: str = Field(description="What who sent the code called it; empty: nothing.")
     created_at: str = Field(description="When this version was made.")
     created_by: str = Field(description="Who made it; empty: nobody was asked.")
     note: str = Field(description="Why it is there; empty: it was made of what its maker sent.")
@@ -167,6 +168,7 @@ def fields_of(version: pb.FunctionVersion, public_url: str) -> dict[str, Any]:
         "bundle_bytes": version.bundle_bytes,
         "entry": version.entry,
         "settings": stored(version.settings),
+        "source": version.source,
         "created_at": timestamp(version.created_at_ms),
         "created_by": version.created_by,
         "note": version.note,

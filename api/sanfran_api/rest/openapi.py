@@ -30,6 +30,18 @@ _FORM: dict[str, Any] = {
         "description": "A JSON object; see the schema Settings.",
         "examples": ['{"timeout": 30, "env": {"GREETING": "Hello"}}'],
     },
+    "build": {
+        "type": "string",
+        "enum": ["true", "false"],
+        "default": "true",
+        "description": "Install the dependencies that package.json names, where the folder has no "
+        "node_modules; false takes it as it is.",
+    },
+    "source": {
+        "type": "string",
+        "maxLength": 200,
+        "description": "What you call this code, such as a digest; shown with the function.",
+    },
 }
 
 
@@ -46,6 +58,16 @@ def form_body(*fields: str, required: tuple[str, ...] = ()) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+BUILD_LOG: dict[int | str, dict[str, Any]] = {
+    "2XX": {
+        "description": "With Accept: application/x-ndjson, once a build has something to tell (200): "
+        'a line {"log": "…"} for each line that it writes, at last {"status": 201, "function": {…}} or '
+        '{"status": 422, "error": {…}}.',
+        "content": {"application/x-ndjson": {}},
+    }
+}
+
+
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What an operation says of the errors that it answers; 500 is added."""
     return {status: {"model": models.Error} for status in (*statuses, 500)}
@@ -57,7 +79,8 @@ def describe(app: FastAPI) -> None:
     spec = app.openapi()
     for path in spec["paths"].values():
         for operation in path.values():
-            operation["responses"].pop("422", None)
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
     for unused in ("HTTPValidationError", "ValidationError"):
         spec["components"]["schemas"].pop(unused, None)
     spec["components"]["schemas"]["LogLine"] = models.LogLine.model_json_schema()

@@ -13,7 +13,7 @@ from typing import Any
 import lmdb
 from sanfran_proto.sanfran import v1 as pb
 
-from sanfran_api.errors import AlreadyExists, NotFound, check_version
+from sanfran_api.errors import NotFound, check_version, name_taken
 from sanfran_api.store import records
 from sanfran_api.store.environment import SchemaMismatch
 from sanfran_api.store.records import BundleRow, Change, Head
@@ -81,11 +81,7 @@ class Tables:
             AlreadyExists: the name is taken.
         """
         if self._get("functions", version.name.encode()) is not None:
-            raise AlreadyExists(
-                f"name: there is a function {version.name!r} already; update it, or choose "
-                "another name",
-                field="name",
-            )
+            raise name_taken(version.name)
         return self._store(version, bundle.digest, bundle)
 
     def update(self, name: str, revise: Revise, bundle: Packed | None) -> Stored:

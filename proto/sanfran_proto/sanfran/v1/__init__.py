@@ -208,11 +208,6 @@ class ActivateFunctionRequest(betterproto2.Message):
     Every pod of the function is at its concurrency: one more is wanted, if max_scale allows.
     """
 
-    early: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
-    """
-    A pod that still loads the function will do: see "Early routes" in docs/contracts.md.
-    """
-
 
 default_message_pool.register_message(
     "sanfran.v1", "ActivateFunctionRequest", ActivateFunctionRequest
@@ -657,6 +652,11 @@ class FunctionVersion(betterproto2.Message):
     note: "str" = betterproto2.field(9, betterproto2.TYPE_STRING)
     """
     why it is there, such as "rollback to 3"
+    """
+
+    source: "str" = betterproto2.field(10, betterproto2.TYPE_STRING)
+    """
+    what who sent the code called it, so that they see whether it is the same; may be empty
     """
 
 
@@ -1151,11 +1151,6 @@ class Route(betterproto2.Message):
     bytes of a request's body; 0: the router's own limit
     """
 
-    early: "bool" = betterproto2.field(15, betterproto2.TYPE_BOOL)
-    """
-    its pod still loads; only for the requests that wait for this answer
-    """
-
 
 default_message_pool.register_message("sanfran.v1", "Route", Route)
 
@@ -1247,6 +1242,17 @@ class UploadHeader(betterproto2.Message):
     of_version: "int" = betterproto2.field(5, betterproto2.TYPE_UINT64)
     """
     Of an update: only if this is the function's version, else FAILED_PRECONDITION; 0: any.
+    """
+
+    no_build: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
+    """
+    Take an archive as it is. Else the dependencies that its package.json names are installed where it has no
+    node_modules; FAILED_PRECONDITION (UNAVAILABLE: the registry) says why that failed.
+    """
+
+    source: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    what the sender calls this code: see FunctionVersion
     """
 
 
