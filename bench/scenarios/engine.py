@@ -203,7 +203,7 @@ class Engine:
 
     # -- the router
 
-    async def _ask(self, name: str, saturated: bool, timeout: float) -> RouteFacts:
+    async def _ask(self, name: str, saturated: bool, early: bool, timeout: float) -> RouteFacts:
         request = pb.ActivateFunctionRequest(name=name, router="r", saturated=saturated)
         try:
             async with asyncio.timeout(timeout):
@@ -263,6 +263,9 @@ class Engine:
 
 class Request:
     """A `Waiter` of the router's queues."""
+
+    goes_early = False
+    """Loading takes the same time wherever it waits."""
 
     __slots__ = ("_again", "_arrival", "_at", "_cold", "_engine", "_function", "held")
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from typing import Any
 
 from grpclib import GRPCError, Status
 from sanfran_common.lifecycle import TaskOwner
@@ -64,12 +65,13 @@ class Activator(TaskOwner):
         self._bundles = bundles
         self._timeout = timeout
 
-    async def activate(self, name: str, *, saturated: bool) -> pb.Route:
+    async def activate(self, name: str, *, saturated: bool, early: bool = False) -> pb.Route:
         """Returns the route of a function that is served.
 
         Args:
             name: of the function.
             saturated: one more pod is wanted than now, if max_scale allows.
+            early: a pod that still loads it will do.
 
         Raises:
             ActivationError: it cannot be served.
@@ -90,11 +92,20 @@ class Activator(TaskOwner):
                 facts=f"pods {want - 1}, arriving {len(flights)}",
                 function=name,
             )
-        done, _ = await asyncio.wait(flights | new, return_when=asyncio.FIRST_COMPLETED)
+        awaited: set[asyncio.Future[Any]] = {*flights, *new}
+        if early and not saturated:
+            if (route := self._functions.expose(function)) is not None:
+                return route
+            if function.begins is None:
+                function.begins = asyncio.get_running_loop().create_future()
+            awaited.add(function.begins)
+        done, _ = await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
         metrics.STEP_SECONDS.labels("queue").observe(time.monotonic() - began)
         if function.route is not None:
             return function.route
-        for flight in done:
+        if early and (route := self._functions.expose(function)) is not None:
+            return route
+        for flight in done & {*flights, *new}:
             outcome = Unavailable("stopping") if flight.cancelled() else flight.result()
             if outcome is not None:
                 raise outcome
@@ -152,10 +163,10 @@ class Activator(TaskOwner):
                 continue
             limit = max(deadline - time.monotonic(), LEAST_CALL)
             try:
-                answer = await self._load(pod, version, limit)
+                answer = await self._load(function, pod, version, limit)
             except GRPCError as error:
                 why = f"{error.status.name} {error.message}"
-                phase = await self._after_broken_call(pod, error)
+                phase = await self._after_broken_call(function, pod, error)
                 if error.status is Status.DEADLINE_EXCEEDED:
                     raise self._too_late(function, version, phase, limit) from error
                 if phase is pb.PodPhase.GENERIC:
@@ -166,19 +177,23 @@ class Activator(TaskOwner):
                     continue
                 if isinstance(error, Unreachable):
                     continue  # dead before it heard of this function: each is met but once
+                if self._catalog.get(function.name) is not version:
+                    continue  # which may be why it is dead
             else:
                 if answer.failed is not None:
                     self._fleet.end(pod, "spent by code that did not load", expected=True)
+                    self._functions.ended(function, pod)
                     if self._catalog.get(function.name) is version:
                         raise self._load_failed(function, version, answer.failed)
                     continue
                 if self._catalog.get(function.name) is not version:
-                    self._fleet.recycle(pod)
+                    self._functions.discard(function, pod, "replaced while it loaded")
                     continue
                 if answer.loaded is not None and pod.state is PodState.ACTIVATING:
                     self._serve(function, pod, answer.loaded, began)
                     self._bundles.want(version)
                     return
+                self._functions.ended(function, pod)
                 why = "ended right after it had loaded"
             failures += 1
             if failures >= TRIES:
@@ -196,29 +211,52 @@ class Activator(TaskOwner):
         return pod
 
     async def _load(
-        self, pod: Pod, version: pb.FunctionVersion, limit: float
+        self, function: Function, pod: Pod, version: pb.FunctionVersion, limit: float
     ) -> pb.ActivatePodResponse:
         began = time.monotonic()
         pod.activation = Activation(secrets.token_urlsafe(16), version)
+        pod.exposed = False
         request = pb.ActivatePodRequest(
             activation_id=pod.activation.id,
             function=version,
             bundle=self._bundles.get(version.digest),
         )
+        function.loading[pod.name] = pod
+        if function.begins is not None:
+            # Those who wait run when the call has left.
+            function.begins.set_result(None)
+            function.begins = None
         try:
             answer = await pod.calls.activate(request, timeout=limit)
         except asyncio.CancelledError:
-            self._fleet.recycle(pod)  # whether it has loaded is not known
+            del function.loading[pod.name]
+            self._functions.discard(function, pod, "not awaited any more")  # it may have loaded
             raise
+        del function.loading[pod.name]
         metrics.STEP_SECONDS.labels("call").observe(time.monotonic() - began)
         return answer
 
-    async def _after_broken_call(self, pod: Pod, error: GRPCError) -> pb.PodPhase | None:
+    async def _after_broken_call(
+        self, function: Function, pod: Pod, error: GRPCError
+    ) -> pb.PodPhase | None:
         """Puts a pod where it belongs whose `Activate` gave no answer.
 
         Returns:
             What its sidecar says that it does; None when nobody was asked, or none answers.
         """
+        phase = await self._phase_after(pod, error)
+        # Until now, since an update must not overlook it.
+        del function.loading[pod.name]
+        if phase is pb.PodPhase.GENERIC:
+            self._give_back(pod)
+            return phase
+        if pod.state is PodState.ACTIVATING:
+            self._fleet.end(pod, f"not activated: {error.status.name} {error.message}")
+        self._functions.ended(function, pod)
+        return phase
+
+    @staticmethod
+    async def _phase_after(pod: Pod, error: GRPCError) -> pb.PodPhase | None:
         if pod.state is not PodState.ACTIVATING:
             return None
         phase = None
@@ -229,10 +267,6 @@ class Activator(TaskOwner):
                 phase = state.phase
             except GRPCError:
                 pass
-        if phase is pb.PodPhase.GENERIC:
-            self._give_back(pod)
-        else:
-            self._fleet.end(pod, f"not activated: {error.status.name} {error.message}")
         return phase
 
     def _too_late(

@@ -187,6 +187,10 @@ class Fleet(TaskOwner):
         if pod.activation is not None:
             self.listener.lost(pod)
 
+    def ending(self, pod: Pod) -> asyncio.Task[None]:
+        """A task that ends when a pod that was ended is dead."""
+        return self._tasks.spawn(self._leaving.wait(pod.name), name=f"await {pod.name}")
+
     # -- what the provider tells
 
     async def _watch(self) -> None:
@@ -339,7 +343,12 @@ class Fleet(TaskOwner):
                     metrics.STARTS.labels("ready").inc()
                     metrics.START_SECONDS.observe(took)
                 self.stock.step(pod, PodEvent.WARMED)
-            case pb.PodPhase.ACTIVE | pb.PodPhase.DRAINING | pb.PodPhase.ACTIVATING:
+            case pb.PodPhase.ACTIVATING:
+                # A router may have been told of it, and `settle` waits for this.
+                self._leaving.begin(pod.name)
+                await self._leaving.wait(pod.name)
+                self.end(pod, "left behind while it loaded", expected=True, exists=False)
+            case pb.PodPhase.ACTIVE | pb.PodPhase.DRAINING:
                 activation = Activation(state.activation_id, state.function or pb.FunctionVersion())
                 if state.phase is pb.PodPhase.ACTIVE:
                     pod.address = state.address

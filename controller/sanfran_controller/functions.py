@@ -25,7 +25,7 @@ from sanfran_controller.pods import Activation, Pod, same_version
 from sanfran_controller.reclaiming import Holder, choose
 from sanfran_controller.routes import Routes
 from sanfran_controller.scaling import Scaler, ScalingPolicy
-from sanfran_controller.states import PodEvent
+from sanfran_controller.states import PodEvent, PodState
 
 log = get_logger("functions")
 
@@ -50,6 +50,7 @@ class Function:
     __slots__ = (
         "acks",
         "activations",
+        "begins",
         "calls",
         "crashes",
         "failure",
@@ -58,6 +59,7 @@ class Function:
         "last_activation_ms",
         "last_cold_at_ms",
         "last_cold_ms",
+        "loading",
         "name",
         "reconciling",
         "route",
@@ -71,6 +73,8 @@ class Function:
         self.serving: dict[str, Pod] = {}  # active ones; during an update of both versions
         self.route: pb.Route | None = None  # as published last, when it has endpoints
         self.flights: set[asyncio.Task[ActivationError | None]] = set()
+        self.loading: dict[str, Pod] = {}  # whose sidecars were told to load it
+        self.begins: asyncio.Future[None] | None = None  # done when the next one is told
         self.failure: Failure | None = None
         self.crashes = Crashes()
         # For status.
@@ -182,9 +186,42 @@ class Functions:
         else:
             self._publish(function)
         for pod in leaving:
-            fence = self._fleet.dismiss(pod)
-            function.fences.add(fence)
-            fence.add_done_callback(function.fences.discard)
+            self._await(function, self._fleet.dismiss(pod))
+
+    def expose(self, function: Function) -> pb.Route | None:
+        """The early route of a pod that loads the newest version, if there is one. From now on an update
+        waits for that pod's end, if it comes before it serves: see `revoke`."""
+        current = self._catalog.get(function.name)
+        for pod in function.loading.values():
+            if _runs(pod) is current and pod.state is PodState.ACTIVATING:
+                pod.exposed = True
+                return self._routes.early(current, pod)
+        return None
+
+    def revoke(self, function: Function) -> None:
+        """Ends pods that still load what is not the newest version, and that routers were told of."""
+        current = self._catalog.get(function.name)
+        for pod in [one for one in function.loading.values() if _runs(one) is not current]:
+            if pod.exposed:
+                self.discard(function, pod, "replaced while it loaded")
+
+    def discard(self, function: Function, pod: Pod, why: str) -> None:
+        """A pod that was claimed does not come to serve. One that a router was told of may have loaded all the
+        same, with requests that wait in it: until it is dead it counts as a fence that is not up."""
+        if pod.exposed:
+            self._fleet.end(pod, why, expected=True)
+            self.ended(function, pod)
+        else:
+            self._fleet.recycle(pod)
+
+    def ended(self, function: Function, pod: Pod) -> None:
+        """A pod was ended without having served: see `discard`."""
+        if pod.exposed:
+            self._await(function, self._fleet.ending(pod))
+
+    def _await(self, function: Function, fence: asyncio.Task[None]) -> None:
+        function.fences.add(fence)
+        fence.add_done_callback(function.fences.discard)
 
     def lost(self, pod: Pod) -> None:
         """See `FleetListener`."""

@@ -38,6 +38,7 @@ class Pod:
         "attendant",
         "brief",
         "crashed",
+        "exposed",
         "log_readers",
         "name",
         "resolved",
@@ -60,6 +61,7 @@ class Pod:
 
         # Of its activation.
         self.activation: Activation | None = None
+        self.exposed = False  # a router was told of it before it had loaded
         self.crashed = False  # it is gone because of what the code in it did
         self.log_readers: set[asyncio.Task[None]] = set()
         self.brief = True  # nothing ran in it when it was fenced: it will be back in moments

@@ -50,13 +50,24 @@ class Routes:
 
     def publish(self, function: pb.FunctionVersion, pods: Iterable[Pod]) -> pb.Route:
         """The function runs in exactly these pods from now on; none: it has to be activated."""
+        return self._tell(self._route(function, pods))
+
+    def early(self, function: pb.FunctionVersion, pod: Pod) -> pb.Route:
+        """For one asking router, and nobody else: where the function will run, if it loads."""
+        route = self._route(function, [pod])
+        route.early = True
+        route.controller = self.controller
+        return route
+
+    @staticmethod
+    def _route(function: pb.FunctionVersion, pods: Iterable[Pod]) -> pb.Route:
         settings = function.settings if function.settings is not None else pb.FunctionSettings()
         endpoints = [
             pb.Endpoint(address=pod.address, activation_id=pod.activation.id, pod=pod.name)
             for pod in pods
             if pod.activation is not None
         ]
-        route = pb.Route(
+        return pb.Route(
             name=function.name,
             version=function.version,
             timeout_ms=settings.timeout_ms,
@@ -64,7 +75,6 @@ class Routes:
             body_limit=settings.body_limit,
             endpoints=endpoints,
         )
-        return self._tell(route)
 
     def publish_deleted(self, name: str) -> pb.Route:
         """The function is gone."""

@@ -63,7 +63,9 @@ class ControllerService(TaskOwner, pb.ControllerBase):
     async def activate(self, message: pb.ActivateFunctionRequest) -> pb.Route:
         """See the contract."""
         try:
-            return await self._activator.activate(message.name, saturated=message.saturated)
+            return await self._activator.activate(
+                message.name, saturated=message.saturated, early=message.early
+            )
         except ActivationError as error:
             raise GRPCError(STATUS[type(error)], str(error)[:MESSAGE_MOST]) from error
 

@@ -86,6 +86,7 @@ class Updates(TaskOwner):
             self._reconcile(function, ack)
 
     def _reconcile(self, function: Function, ack: Ack) -> None:
+        self._functions.revoke(function)
         settled = not function.fences and not self._functions.stale(function)
         if settled and function.reconciling is None:
             ack()

@@ -9,22 +9,21 @@ request does, and the next waiter gets it.
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Coroutine
 from time import monotonic
 from typing import Any
 
 from sanfran_router import errors
 from sanfran_router.errors import Problem, Refusal
-from sanfran_router.table import Function, RouteFacts, Table, Waiter
-from sanfran_router.traffic import COLD_BOUNDS
+from sanfran_router.table import Endpoint, Function, RouteFacts, Table, Waiter
 
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 1.0
 """Seconds between two questions for one function whose answers brought nothing; doubling."""
 
-Ask = Callable[[str, bool, float], Awaitable[RouteFacts]]
-"""Name, whether it is for one more pod, seconds to wait; raises Refusal."""
+Ask = Callable[[str, bool, bool, float], Awaitable[RouteFacts]]
+"""Name, whether it is for one more pod, whether one that still loads will do, seconds to wait; raises
+Refusal."""
 
 
 class Activator:
@@ -122,6 +121,7 @@ class Activator:
     async def _activate(self, function: Function) -> None:
         """Asks until nothing waits."""
         pause = FIRST_PAUSE
+        early = True  # once: who still waits then, waits for the pod that has loaded
         try:
             if function.setbacks > 1:
                 # What the last questions brought did not work: give the controller time to see it.
@@ -132,11 +132,13 @@ class Activator:
             while function.waiting:
                 warm = bool(function.endpoints)
                 before = len(function.endpoints)
-                await self._ask_once(function, warm=warm)
+                early = early and not warm and next(iter(function.waiting)).goes_early
+                early = await self._ask_once(function, warm=warm, early=early)
                 self.dispatch(function)
                 if not function.waiting:
                     break
-                if len(function.endpoints) > before:
+                if early or len(function.endpoints) > before:
+                    early = False
                     pause = FIRST_PAUSE  # it helped: one more at once
                     continue
                 await asyncio.sleep(pause)
@@ -146,21 +148,34 @@ class Activator:
             function.activating = False
             self._table.forget_unknown(function)
 
-    async def _ask_once(self, function: Function, *, warm: bool) -> None:
+    async def _ask_once(self, function: Function, *, warm: bool, early: bool) -> bool:
+        """Returns whether it was answered early."""
         traffic = function.traffic
         began = monotonic()
         if not warm:
             traffic.activations += 1
         try:
-            facts = await self._ask(function.name, warm, self._timeout)
+            facts = await self._ask(function.name, warm, early, self._timeout)
         except Refusal as refusal:
             problem = refusal.problem
             traffic.activation_failures += 1
             if problem is errors.NOT_FOUND or not function.endpoints:
                 self._refuse_all(function, problem)
-            return  # with pods at work the waiters go on waiting for one of them
+            return False  # with pods at work the waiters go on waiting for one of them
+        if facts.early:
+            self._send_early(function, self._table.take_early(facts, began))
+            return True
         if not warm:
-            took = monotonic() - began
-            traffic.cold_buckets[bisect_left(COLD_BOUNDS, took)] += 1
-            traffic.cold_seconds += took
+            traffic.began_cold(monotonic() - began)
         self._table.apply(facts, answer=True)
+        return False
+
+    def _send_early(self, function: Function, endpoint: Endpoint | None) -> None:
+        """Those that may wait in the pod do so from now on, in order."""
+        if endpoint is None:
+            return
+        for waiter in [one for one in function.waiting if one.goes_early]:
+            if endpoint.in_flight >= function.concurrency:
+                return
+            self.leave(function, waiter)
+            waiter.assign(endpoint)

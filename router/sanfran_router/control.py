@@ -55,6 +55,7 @@ def route_facts(route: pb.Route) -> RouteFacts:
             for one in route.endpoints
         ),
         deleted=route.deleted,
+        early=route.early and len(route.endpoints) == 1,
     )
 
 
@@ -85,17 +86,21 @@ class ControllerLink:
         self.synced = asyncio.Event()
         """Set once a controller has told all of its routes."""
 
-    async def ask(self, name: str, saturated: bool, timeout: float) -> RouteFacts:
+    async def ask(self, name: str, saturated: bool, early: bool, timeout: float) -> RouteFacts:
         """Asks the function's controller to activate it; the next one when that is not there, and
         again for as long as one may take to be restarted: asking twice activates once.
 
         Args:
+            saturated: for one more pod.
+            early: one that still loads will do.
             timeout: seconds for all of it.
 
         Raises:
             Refusal: with what the waiting requests are to be answered.
         """
-        request = pb.ActivateFunctionRequest(name=name, router=self._router, saturated=saturated)
+        request = pb.ActivateFunctionRequest(
+            name=name, router=self._router, saturated=saturated, early=early
+        )
         stub = pb.ControllerStub(self._client.keyed(name))
         began = monotonic()
         deadline = began + timeout

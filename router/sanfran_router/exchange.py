@@ -53,6 +53,8 @@ class Exchange:
     finished = False
     status = 0
     cold = False
+    unbegun = False
+    """Its pod still loads: it has not said yet that the request runs."""
     _gathering = False
     _queued = False
 
@@ -115,7 +117,8 @@ class Exchange:
         if self._gathering:
             self.fail(errors.BODY_TIMEOUT)
         else:
-            self.fail(errors.NO_CAPACITY if self.endpoint is None else errors.TIMEOUT)
+            waits = self.endpoint is None or self.unbegun
+            self.fail(errors.NO_CAPACITY if waits else errors.TIMEOUT)
 
     def fail(self, problem: Problem) -> None:
         """Ends the request with an error answer, or with a broken one when that has begun."""
@@ -191,6 +194,13 @@ class Exchange:
         return self.endpoint is endpoint and self.upstream is None and not self.finished
 
     @property
+    def goes_early(self) -> bool:
+        """It may be sent to a pod that still loads: all of it is there, and once."""
+        if self._again or not self.body_done or self.request.expects_continue:
+            return False
+        return not self.request.upgrade and self._replayable
+
+    @property
     def held(self) -> int:
         """Bytes of its body that are kept while it waits."""
         return self._upload.size if self._upload is not None else 0
@@ -200,6 +210,9 @@ class Exchange:
         assert self.endpoint is not None
         self.upstream = upstream
         upstream.exchange = self
+        if self.endpoint.early:
+            self.unbegun = True
+            upstream.await_begin()
         head, head_end = self.request.head, self.endpoint.head_end
         if self._upload is None:
             data = head + head_end
@@ -217,6 +230,17 @@ class Exchange:
             self._retry("connect")
 
     # From the pod's side.
+
+    def on_begun(self) -> None:
+        """The pod has loaded, and the request runs."""
+        endpoint = self.endpoint
+        assert endpoint is not None
+        self.unbegun = False
+        if endpoint.early:
+            self.function.traffic.began_cold(monotonic() - endpoint.early)
+            endpoint.confirm()
+        if self._upload is not None:
+            self._upload.on_taken()
 
     def on_interim(self, answer: ResponseHead) -> None:
         """A 1xx. The answer to our own Expect is for us.
@@ -249,7 +273,7 @@ class Exchange:
         """The pod's connection ended in the middle.
 
         Args:
-            unseen: before the pod had any of the request.
+            unseen: before any code of the function can have seen the request.
         """
         self.upstream = None
         if self.answering:
@@ -374,6 +398,7 @@ class Exchange:
 
     def _retry(self, cause: str) -> None:
         self.function.traffic.retried(cause)
+        self.unbegun = False
         if self._upload is not None:
             self._upload.stop_waiting()
         self.client.pause_upload(False)  # the next pod may read faster

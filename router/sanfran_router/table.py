@@ -13,7 +13,7 @@ Every controller tells its own part; a function is what they say together:
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from sanfran_router.errors import Problem
@@ -30,25 +30,39 @@ class Waiter(Protocol):
     @property
     def held(self) -> int: ...
 
+    @property
+    def goes_early(self) -> bool: ...
+
     def assign(self, endpoint: Endpoint) -> None: ...
 
     def refuse(self, problem: Problem) -> None: ...
 
 
 class Endpoint:
-    """One pod's activation. Lives on while requests run on it, after the table has dropped it."""
+    """One pod's activation. Lives on while requests run on it, after the table has dropped it.
 
-    __slots__ = ("activation_id", "address", "gone", "head_end", "idle", "in_flight")
+    Args:
+        early: monotonic seconds when it was asked for, if its pod still loads; 0: it serves.
+    """
 
-    def __init__(self, address: str, activation_id: str) -> None:
+    __slots__ = ("activation_id", "address", "early", "gone", "head_end", "idle", "in_flight")
+
+    def __init__(self, address: str, activation_id: str, early: float = 0.0) -> None:
         self.address = address
         self.activation_id = activation_id
         self.in_flight = 0
         self.gone = False
         self.idle: list[Any] = []
         """Its open connections without a request; this module only closes them."""
-        self.head_end = b"x-sanfran-activation: %b\r\n\r\n" % activation_id.encode()
+        self.early = early
+        line = b"x-sanfran-early: 1\r\n" if early else b""
+        self.head_end = b"%bx-sanfran-activation: %b\r\n\r\n" % (line, activation_id.encode())
         """What ends each request head to it."""
+
+    def confirm(self) -> None:
+        """It serves."""
+        self.early = 0.0
+        self.head_end = b"x-sanfran-activation: %b\r\n\r\n" % self.activation_id.encode()
 
     def retire(self) -> None:
         """Takes no new requests: its idle connections close, the others when they are done."""
@@ -79,6 +93,8 @@ class RouteFacts:
     body_limit: int = 0
     endpoints: tuple[EndpointFacts, ...] = ()
     deleted: bool = False
+    early: bool = False
+    """Its one endpoint still loads: only for requests that wait already. See `Table.take_early`."""
 
 
 _Key = tuple[str, str]
@@ -94,6 +110,7 @@ class Function:
         "body_limit",
         "concurrency",
         "deleted",
+        "early",
         "endpoints",
         "in_flight",
         "name",
@@ -112,6 +129,8 @@ class Function:
         self.body_limit = 0
         self.deleted = False
         self.endpoints: list[Endpoint] = []
+        self.early: Endpoint | None = None
+        """Of a pod that still loads; among `endpoints` once a route names it."""
         self._routes: dict[str, RouteFacts] = {}
         self._dropped: dict[_Key, bool] = {}  # key → the pod said itself that it is not the one
 
@@ -152,6 +171,8 @@ class Function:
         if endpoint in self.endpoints:  # one setback, however many requests see it
             self.setbacks = min(self.setbacks + 1, 16)
             self.endpoints.remove(endpoint)
+        if endpoint is self.early:
+            self.early = None
         endpoint.retire()
 
     def _take(self, facts: RouteFacts) -> None:
@@ -193,12 +214,17 @@ class Function:
             }
             self._dropped = {k: v for k, v in self._dropped.items() if k in everything}
         before = {(one.address, one.activation_id): one for one in self.endpoints}
+        if self.early is not None and told:
+            before[self.early.address, self.early.activation_id] = self.early
+            self.early = None
         self.endpoints = []
         for key, one in told.items():
             if key not in self._dropped:
                 endpoint = before.pop(key, None)
                 if endpoint is None:
                     endpoint = Endpoint(one.address, one.activation_id)
+                elif endpoint.early:
+                    endpoint.confirm()
                 self.endpoints.append(endpoint)
         for endpoint in before.values():
             endpoint.retire()
@@ -268,6 +294,33 @@ class Table:
         else:
             self._deleted.pop(facts.name, None)
         return function
+
+    def take_early(self, facts: RouteFacts, asked_at: float) -> Endpoint | None:
+        """Takes in the answer of a controller whose pod still loads the function.
+
+        The endpoint is no part of the route: only its controller's next word makes it one, so that a request
+        that begins later never meets what that has replaced.
+
+        Args:
+            asked_at: monotonic seconds.
+
+        Returns:
+            The endpoint, for requests that wait now; None when there is better news of the function.
+        """
+        known = replace(facts, sequence=0, endpoints=(), early=False)
+        function = self.apply(known, answer=True)
+        if function.deleted or function.endpoints:
+            return None
+        function.timeout, function.concurrency = facts.timeout, facts.concurrency or UNLIMITED
+        function.body_limit = facts.body_limit
+        (told,) = facts.endpoints
+        early = function.early
+        if early is not None:
+            if (early.address, early.activation_id) == (told.address, told.activation_id):
+                return early
+            early.retire()
+        function.early = Endpoint(told.address, told.activation_id, asked_at)
+        return function.early
 
     def begin_sync(self, source: str) -> Sync:
         """A stream of routes begins.

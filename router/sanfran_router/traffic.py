@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Any
 
 LATENCY_BOUNDS = (
@@ -69,6 +70,15 @@ class Traffic:
         """In flight plus queued, at most, since the last load report."""
         self.reported = 0
         """Of `requests`, those that load reports have told."""
+
+    def began_cold(self, took: float) -> None:
+        """Counts a cold start.
+
+        Args:
+            took: seconds from asking for a pod until there was one.
+        """
+        self.cold_buckets[bisect_left(COLD_BOUNDS, took)] += 1
+        self.cold_seconds += took
 
     def retried(self, cause: str) -> None:
         """Counts a request that is sent again."""

@@ -29,6 +29,10 @@ LINGER = 2.0
 _BYTES_ACKED: Final = 120
 """Where struct tcp_info has `tcpi_bytes_acked`, since Linux 4.1."""
 
+BEGUN: Final = b"HTTP/1.1 102 Processing\r\nX-Sanfran-Begun: 1\r\n\r\n"
+"""What a pod that was still loading says before the handler runs."""
+
+BEGIN: Final = -1
 HEAD: Final = 0
 LENGTH: Final = 1
 CHUNKS: Final = 2
@@ -92,7 +96,8 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         if self._phase >= TO_CLOSE and exc is None:
             exchange.finish()
         else:
-            exchange.on_lost(self, unseen=exc is None and self._unseen())
+            waits = self._phase == BEGIN and not self._buffer
+            exchange.on_lost(self, unseen=waits or (exc is None and self._unseen()))
 
     def _unseen(self) -> bool:
         """Surely nothing of the request has reached the pod, which had closed the connection before:
@@ -107,6 +112,11 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         except (OSError, struct.error):
             return False
         return acked <= self._before + 1  # one for the SYN
+
+    def await_begin(self) -> None:
+        """The next request goes to a pod that still loads, which says when it begins to run it: what is lost
+        before has not run."""
+        self._phase = BEGIN
 
     def write(self, data: bytes) -> None:
         """Sends a part of the request."""
@@ -197,10 +207,25 @@ class UpstreamConnection(Timed, asyncio.Protocol):
             except BadFraming:
                 self.close()
                 exchange.on_bad_answer()
+        elif phase == BEGIN:
+            self._on_begin(exchange, data)
         else:
             if phase == TUNNEL:
                 exchange.client.tunnel_used()
             exchange.relay(data)
+
+    def _on_begin(self, exchange: Exchange, data: bytes) -> None:
+        data = self._buffer + data
+        if len(data) < len(BEGUN) and BEGUN.startswith(data):
+            self._buffer = data
+            return
+        self._buffer = b""
+        self._phase = HEAD
+        if data.startswith(BEGUN):
+            data = data[len(BEGUN) :]
+            exchange.on_begun()
+        if data:
+            self.data_received(data)
 
     def _on_usual(self, exchange: Exchange, data: bytes, match: re.Match[bytes]) -> bool:
         """Handles a usual answer that came as a whole; False: it is not whole."""

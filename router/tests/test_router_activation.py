@@ -21,6 +21,7 @@ class Waiting:
     def __init__(self, rig: Rig, held: int = 0) -> None:
         self.rig = rig
         self.held = held
+        self.goes_early = True
         self.endpoint: Endpoint | None = None
         self.problem: Problem | None = None
         self.done = asyncio.Event()
@@ -55,7 +56,7 @@ class Rig:
         self.was_asked = asyncio.Event()
         self._sequence = 0
 
-    async def ask(self, name: str, saturated: bool, timeout: float) -> RouteFacts:
+    async def ask(self, name: str, saturated: bool, early: bool, timeout: float) -> RouteFacts:
         self.asked.append((name, saturated))
         self.was_asked.set()
         answer = await self.answers.get()

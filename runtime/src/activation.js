@@ -5,6 +5,7 @@
 const { describe, failUnanswered } = require('./failure.js');
 const { keepCompiledCode, loadModule } = require('./loader.js');
 const { Handlers } = require('./handlers.js');
+const { HeldRequests } = require('./held.js');
 
 // Characters of a load error that are passed on: a message may hold a whole source file.
 const MAX_MESSAGE = 2000;
@@ -14,6 +15,9 @@ class Activation {
   #id = null;
   #draining = false;
   #loading = false;
+  // Of the activation that is being loaded; null before, undefined after.
+  #awaited = null;
+  #held = new HeldRequests();
   #onDrained;
   // Responses that are not complete, promises of handlers that have not settled, and connections that
   // were upgraded, which know how to hang up.
@@ -35,6 +39,24 @@ class Activation {
   refusal(id) {
     if (id !== this.#id) return 'fenced';
     return this.#draining ? 'draining' : null;
+  }
+
+  /**
+   * Lets a request wait for the activation that its router was told of while it loads.
+   *
+   * @param {string} id of that activation
+   * @param {import('node:http').ServerResponse} res
+   * @param {(refusal: string | null) => void} settle see HeldRequests.add
+   * @returns {boolean} false when it cannot come any more
+   */
+  hold(id, res, settle) {
+    if (this.#awaited === undefined || this.#draining) return false;
+    return (this.#awaited === null || this.#awaited === id) && this.#held.add(id, res, settle);
+  }
+
+  /** Runs the requests that wait for what was loaded, and refuses all others. After load(). */
+  admitHeld() {
+    this.#held.settle((id) => this.refusal(id));
   }
 
   /** Requests that have not been answered completely. */
@@ -65,6 +87,8 @@ class Activation {
     try {
       if (this.#loading) throw new Error('this process has been given a function already');
       this.#loading = true;
+      this.#awaited = order.activation_id;
+      this.#held.settle((id) => (id === order.activation_id ? undefined : 'fenced'));
       process.env.NODE_ENV ??= 'production';
       Object.assign(process.env, order.env);
       if (order.cwd) process.chdir(order.cwd);
@@ -74,6 +98,8 @@ class Activation {
       const stack = describe(error).slice(0, MAX_STACK);
       this.log.write('error', `the function failed to load: ${stack}`);
       return { type: 'load_failed', message: messageOf(error), stack };
+    } finally {
+      this.#awaited = undefined;
     }
     return { type: 'loaded', ms: Number(process.hrtime.bigint() - started) / 1e6 };
   }
@@ -90,6 +116,7 @@ class Activation {
   /** Lets nobody in, as before load(), which may be called once more. */
   close() {
     this.#loading = false;
+    this.#awaited = null;
     this.#id = null;
     this.handlers = null;
     this.baseUrl = '';
@@ -100,6 +127,7 @@ class Activation {
     const before = this.#draining;
     this.#draining = true;
     if (before) return;
+    this.#held.settle(() => 'draining');
     if (this.#running.size === 0) this.#tellDrained();
     for (const work of this.#running) work.hangUp?.();
   }
@@ -107,6 +135,7 @@ class Activation {
   /** Refuses new requests and answers those that wait for a process that is about to end. */
   crash() {
     this.#draining = true;
+    this.#held.settle(() => 'draining');
     this.#onDrained = () => {};
     for (const work of this.#running) {
       if (work.hangUp) work.hangUp();

@@ -39,6 +39,7 @@ const app = {
 };
 
 const ENGINE_HEADER = /^x-sanfran-/i;
+const BEGUN = 'HTTP/1.1 102 Processing\r\nX-Sanfran-Begun: 1\r\n\r\n';
 
 // Puts a value in the place of an accessor.
 function own(object, name, value) {
@@ -47,6 +48,7 @@ function own(object, name, value) {
 
 class FunctionRequest extends http.IncomingMessage {
   #activation;
+  #early = false;
   #requestId;
   #leaving = null;
 
@@ -64,6 +66,11 @@ class FunctionRequest extends http.IncomingMessage {
     return req.#activation;
   }
 
+  /** Whether its router was told of the activation while that was still being loaded. */
+  static isEarly(req) {
+    return req.#early;
+  }
+
   /** The request's id, as the router sent it; undefined when it did not, or when this is not the request itself. */
   static idOf(req) {
     return #requestId in req ? req.#requestId : undefined;
@@ -79,6 +86,8 @@ class FunctionRequest extends http.IncomingMessage {
         if (name.length === 20 && name.toLowerCase() === 'x-sanfran-activation') {
           // Sent twice it means nothing, and no activation has an empty id.
           this.#activation = this.#activation === undefined ? lines[i + 1] : '';
+        } else if (name.length === 15 && name.toLowerCase() === 'x-sanfran-early') {
+          this.#early = true;
         }
       } else {
         // Taken here, since the first look at req.headers makes all of them.
@@ -164,6 +173,11 @@ class FunctionResponse extends http.ServerResponse {
     res.#refuses = true;
     res.writeHead(421, { 'X-Sanfran-Retry': refusal, 'Content-Length': 0 });
     res.end();
+  }
+
+  /** Tells the router that an early request runs from now on. It has left, or waits in the system, when this returns. */
+  static tellBegun(res) {
+    res.socket.write(BEGUN, 'latin1');
   }
 
   // The same words from a handler would make the router give up this pod, which runs. Headers of the

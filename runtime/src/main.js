@@ -22,7 +22,11 @@ async function main() {
   await listen(server, host, port);
   await warm(activation, server.address());
   control.receive({
-    load: async (order) => control.send(await activation.load(order)),
+    load: async (order) => {
+      control.send(await activation.load(order));
+      // Only now: what the first request does with the event loop is no part of loading.
+      activation.admitHeld();
+    },
     // Answered by the event loop itself: no answer means that a handler holds it. The port says
     // whether the server still listens, which code in the process can end.
     ping: () => control.send({ type: 'pong', port: portOf(server) }),

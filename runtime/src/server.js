@@ -25,6 +25,23 @@ const OPTIONS = {
 
 /** @param {import('./activation.js').Activation} activation */
 function createServer(activation) {
+  function onRequest(req, res) {
+    if (FunctionRequest.isEarly(req)) onEarlyRequest(req, res);
+    else if (admit(req, res)) serve(req, res, false);
+  }
+
+  function onEarlyRequest(req, res) {
+    const id = FunctionRequest.activationOf(req);
+    const settle = (refusal) => {
+      // Behind another one on its connection it has no socket yet, and could not say that it begins.
+      if (refusal !== null || res.socket === null) return FunctionResponse.refuse(res, refusal ?? 'fenced');
+      FunctionResponse.tellBegun(res);
+      serve(req, res, false);
+    };
+    const refusal = activation.refusal(id);
+    if (refusal === null || !activation.hold(id, res, settle)) settle(refusal);
+  }
+
   function admit(req, res) {
     const refusal = activation.refusal(FunctionRequest.activationOf(req));
     if (refusal === null) return true;
@@ -38,10 +55,6 @@ function createServer(activation) {
       const { method, originalUrl } = this.req;
       activation.log.write('warning', `${method} ${originalUrl} was not answered before its time was over or its client left`);
     }
-  }
-
-  function onRequest(req, res) {
-    if (admit(req, res)) serve(req, res, false);
   }
 
   function onCheckContinue(req, res) {

@@ -1,5 +1,8 @@
 """Unpacked read-only bundles on disk by digest, shared by all pods of the process.
 
+In a volume that function code of another user sees (`mode` lets its group pass), a bundle is closed to it except
+while it runs, and no compiled code is kept, which only that other user could write.
+
 An entry is a folder `<digest>.<bytes on disk>`. It is made under another name and renamed when
 complete, so what bears the name is complete. Least recently used entries make room; one that a pod
 runs is never removed, even if that means to be over the bound until the pod lets go.
@@ -25,7 +28,7 @@ from sanfran_common.telemetry.logs import get_logger
 
 from sanfran_sidecar.compiled import CompiledCode
 from sanfran_sidecar.errors import BundleRefused, BundleUnavailable, SidecarError
-from sanfran_sidecar.folders import lock_folder, remove_tree
+from sanfran_sidecar.folders import PRIVATE, lock_folder, remove_tree
 from sanfran_sidecar.unpack import Limits, unpack
 from sanfran_sidecar.waiting import fail, in_thread
 
@@ -45,6 +48,9 @@ WORTH_COMPILED = 128 << 10
 two. TypeScript is always worth it: what takes its types away loads in 40 ms."""
 TYPESCRIPT = (".ts", ".mts", ".cts")
 TEMPORARY = "partial-"
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+OPEN, CLOSED = 0o555, 0o500
+"""Modes of a bundle's folder: its function may read it, or is not running."""
 ENTRY = re.compile(r"([0-9a-f]{64})\.(\d+)")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -68,7 +74,7 @@ class BundleLease:
 
     __slots__ = ("_cache", "_compiled", "_entry", "folder")
 
-    def __init__(self, cache: DigestCache, entry: _Entry, compiled: CompiledCode) -> None:
+    def __init__(self, cache: DigestCache, entry: _Entry, compiled: CompiledCode | None) -> None:
         self._cache = cache
         self._entry: _Entry | None = entry
         self._compiled = compiled
@@ -77,6 +83,8 @@ class BundleLease:
     def compiled(self, function: str, entry: str) -> Path | None:
         """Where the function's processes keep its compiled code; None where that is not worth it."""
         assert self._entry is not None, "released"
+        if self._compiled is None:
+            return None
         if self._entry.size < WORTH_COMPILED and not entry.endswith(TYPESCRIPT):
             return None
         return self._compiled.folder(self.folder, function)
@@ -99,13 +107,17 @@ class DigestCache:
         max_bytes: on disk, about, of what is kept.
         source: asked on a miss, once for all who wait for the same digest.
         limits: of one bundle.
+        mode: of the folder.
 
     Raises:
         FolderInUse: on entering.
     """
 
-    def __init__(self, folder: Path, max_bytes: int, source: Source, limits: Limits) -> None:
+    def __init__(
+        self, folder: Path, max_bytes: int, source: Source, limits: Limits, *, mode: int = PRIVATE
+    ) -> None:
         self._folder = folder
+        self._mode = mode
         self._max_bytes = max_bytes
         self._source = source
         self._limits = limits
@@ -115,10 +127,10 @@ class DigestCache:
         self._removing: set[asyncio.Task[None]] = set()
         self._tasks = OwnedTasks("bundle cache")
         self._lock: IO[str] | None = None
-        self._compiled = CompiledCode(folder)
+        self._compiled = CompiledCode(folder) if mode == PRIVATE else None
 
     async def __aenter__(self) -> Self:
-        self._lock = lock_folder(self._folder, "cache folder")
+        self._lock = lock_folder(self._folder, "cache folder", self._mode)
         try:
             await in_thread(self._restore, self._lock)
         except BaseException:
@@ -168,6 +180,8 @@ class DigestCache:
             # Another entry may push this one out before this waiter runs again: look once more.
             await asyncio.shield(fetching)
         entry = self._entries[digest]
+        if not entry.leases and self._mode != PRIVATE:
+            entry.folder.chmod(OPEN)
         entry.leases += 1
         self._entries.move_to_end(digest)
         return BundleLease(self, entry, self._compiled)
@@ -185,15 +199,28 @@ class DigestCache:
 
     def unused(self, entry: _Entry) -> None:
         """No process runs it now: a function may have left more compiled code than it should."""
-        if self._compiled.has(entry.folder):
+        if self._mode != PRIVATE:
+            self._close(entry)
+        if self._compiled is not None and self._compiled.has(entry.folder):
             checking = self._compiled.limit(entry.folder, lambda: entry.leases > 0)
             self._tasks.spawn(checking, name=f"compiled {entry.folder.name}")
 
-    def make_room(self) -> None:
-        """Drops entries that nobody uses, the longest unused first, until the bound holds."""
-        if self._size > self._max_bytes:
+    def _close(self, entry: _Entry) -> None:
+        try:
+            entry.folder.chmod(CLOSED)
+        except OSError as error:  # someone removed it
+            log.warning("bundle lost", folder=str(entry.folder), error=str(error))
+
+    def make_room(self, most: int | None = None) -> None:
+        """Drops entries that nobody uses, the longest unused first, until the bound holds.
+
+        Args:
+            most: another bound than the cache's own, in bytes.
+        """
+        most = self._max_bytes if most is None else most
+        if self._size > most:
             for digest, entry in list(self._entries.items()):
-                if self._size <= self._max_bytes:
+                if self._size <= most:
                     break
                 if entry.leases:
                     continue
@@ -205,7 +232,8 @@ class DigestCache:
                 except OSError as error:  # someone else removed it, most likely
                     log.warning("not removed", folder=str(entry.folder), error=str(error))
                     continue
-                for path in (doomed, *self._compiled.forget(entry.folder)):
+                compiled = self._compiled.forget(entry.folder) if self._compiled is not None else []
+                for path in (doomed, *compiled):
                     removing = self._tasks.spawn(self._remove(path), name=f"remove {digest}")
                     self._removing.add(removing)
                     removing.add_done_callback(self._removing.discard)
@@ -215,7 +243,17 @@ class DigestCache:
         self, digest: str, size: int, source: Source, done: asyncio.Future[None]
     ) -> None:
         try:
-            entry = await self._fetch_and_unpack(digest, size, source)
+            try:
+                entry = await self._fetch_and_unpack(digest, size, source)
+            except OSError as error:
+                if error.errno not in NO_SPACE or not any(
+                    not kept.leases for kept in self._entries.values()
+                ):
+                    raise
+                # Less is there than was allowed for: others share the disk, or the bound is too high.
+                self.make_room(most=0)
+                await asyncio.wait(self._removing)
+                entry = await self._fetch_and_unpack(digest, size, source)
         except asyncio.CancelledError:
             done.cancel()
             raise
@@ -223,7 +261,8 @@ class DigestCache:
             fail(done, error)
         except OSError as error:
             # A full disk, most likely. Nothing is left of the attempt.
-            reason = "no space left" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
+            full = error.errno in NO_SPACE
+            reason = f"no space left for it in {self._folder}" if full else str(error)
             log.warning("bundle not written", digest=digest, error=str(error))
             fail(done, BundleUnavailable(f"bundle {digest}: not written: {reason}"))
         except Exception as error:
@@ -255,6 +294,7 @@ class DigestCache:
                     used = unpack(archive, partial, self._limits)
                 else:
                     used = await in_thread(unpack, archive, partial, self._limits)
+                partial.chmod(CLOSED if self._mode != PRIVATE else OPEN)
                 folder = self._folder / f"{digest}.{used}"
                 partial.rename(folder)
             except BaseException:
@@ -279,10 +319,13 @@ class DigestCache:
             match = ENTRY.fullmatch(path.name)
             if match and trusted:
                 entry = _Entry(path, int(match[2]))
+                if self._mode != PRIVATE:
+                    self._close(entry)
                 found.append((path.stat().st_mtime, match[1], entry))
             elif match or path.name.startswith(TEMPORARY):
                 remove_tree(path)
-        self._compiled.restore({entry.folder.name for _, _, entry in found})
+        if self._compiled is not None:
+            self._compiled.restore({entry.folder.name for _, _, entry in found})
         for _, digest, entry in sorted(found, key=lambda one: one[:2]):
             self._entries[digest] = entry
             self._size += entry.size

@@ -45,13 +45,18 @@ class ControlSocket:
         )
         self._closed = False
 
-    async def listen(self, path: Path) -> None:
-        """Opens the socket; `expect` must be called before the loop runs again after a launch."""
+    async def listen(self, path: Path, mode: int) -> None:
+        """Opens the socket; `expect` must be called before the loop runs again after a launch.
+
+        Args:
+            mode: of the socket: who may connect.
+        """
         self._path = path
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_unix_server(
             lambda: _Connection(self), str(path), backlog=8
         )
+        path.chmod(mode)
 
     def expect(self, pid: int | None) -> None:
         """Only this process may connect, where the system tells who does; None: anyone may."""

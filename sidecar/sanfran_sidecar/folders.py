@@ -18,6 +18,9 @@ from typing import IO, Self
 from sanfran_sidecar.errors import SidecarError
 
 POD_PREFIX = "pod-"
+PRIVATE, SHARED = 0o700, 0o2710
+"""Modes of folders: for this user alone, or for the group of a volume that two containers share, which may pass
+through and not list. The set-group-ID bit gives what is made in it the volume's group."""
 MAX_SOCKET_PATH = 103
 """Bytes of a Unix socket's path: 104 with its end on macOS, 108 on Linux."""
 
@@ -31,19 +34,25 @@ class PodFolder:
 
     Attributes:
         path: the folder.
+        mode: its own.
         control: where the control socket is to be.
-        home: HOME and TMPDIR of the process.
+        control_mode: that socket's.
+        home: HOME and TMPDIR of the process, where it is started here.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mode: int) -> None:
         self.path = path
+        self.mode = mode
         self.control = path / "control"
+        self.control_mode = 0o600 if mode == PRIVATE else 0o660
         self.home = path / "tmp"
 
     def make(self) -> None:
-        """Makes the folders, for this user only."""
-        self.path.mkdir(mode=0o700)
-        self.home.mkdir(mode=0o700)
+        """Makes the folders."""
+        self.path.mkdir()
+        self.path.chmod(self.mode)
+        if self.mode == PRIVATE:
+            self.home.mkdir(mode=PRIVATE)
 
     def wipe(self) -> None:
         """Removes it with everything in it; nothing to do is fine. Blocks: call it in a thread."""
@@ -55,17 +64,19 @@ class RunFolder:
 
     Args:
         path: a short one, see `check_run_folder`.
+        mode: of it and of the pods' folders.
 
     Raises:
         FolderInUse: on entering.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, mode: int = PRIVATE) -> None:
         self.path = path
+        self._mode = mode
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> Self:
-        self._lock = lock_folder(self.path, "run folder")
+        self._lock = lock_folder(self.path, "run folder", self._mode)
         return self
 
     def __exit__(
@@ -84,7 +95,7 @@ class RunFolder:
 
     def new_pod_folder(self) -> PodFolder:
         """A fresh place, not made yet."""
-        return PodFolder(self.path / f"{POD_PREFIX}{secrets.token_hex(8)}")
+        return PodFolder(self.path / f"{POD_PREFIX}{secrets.token_hex(8)}", self._mode)
 
     def new_socket(self) -> str:
         """A fresh path for a pod's gRPC server."""
@@ -102,17 +113,18 @@ def check_run_folder(path: Path) -> None:
         raise ValueError(f"is too long for Unix sockets ({room} bytes at most); try /tmp/sanfran")
 
 
-def lock_folder(path: Path, what: str) -> IO[str]:
-    """Makes the folder for this user only, and holds it until the returned file is closed.
+def lock_folder(path: Path, what: str, mode: int = PRIVATE) -> IO[str]:
+    """Makes the folder, for this user only or with `mode`, and holds it until the returned file is closed.
 
     Raises:
         FolderInUse: another process holds it, or another user owns it.
     """
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
     if path.stat().st_uid != os.getuid():  # made by someone else in a shared /tmp
         raise FolderInUse(f"{what} {path} belongs to another user; choose another one")
-    path.chmod(0o700)
+    path.chmod(mode)
     lock = (path / "lock").open("a+", encoding="utf-8")
+    os.chmod(lock.fileno(), 0o600)  # who can open it can lock it
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

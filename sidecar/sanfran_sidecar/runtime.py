@@ -162,7 +162,7 @@ class Runtime:
         """
         try:
             self._folder.make()
-            await self._control.listen(self._folder.control)
+            await self._control.listen(self._folder.control, self._folder.control_mode)
             self._process = launcher.launch(self._folder, self._on_output)
         except OSError as error:
             raise StartFailed(f"the process could not be started: {error}") from error
@@ -218,10 +218,9 @@ class Runtime:
         ends: set[asyncio.Future[Any]] = {self._drained, self.ended}
         await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
 
-    @property
-    def pid(self) -> int | None:
-        """Its process id, where it is a child of this process."""
-        return self._process.pid if self._process is not None else None
+    async def memory(self) -> int:
+        """Bytes that it has, with what it started; 0 where that cannot be known."""
+        return await self._process.memory() if self._process is not None else 0
 
     async def ping(self, timeout: float) -> None:
         """Returns when its event loop has turned, or when it has ended.
@@ -376,6 +375,7 @@ class RuntimeStarter:
             StartFailed: nothing is left of it.
         """
         async with self._turns:
+            await self._launcher.prepare()
             began = time.monotonic()
             runtime = Runtime(pod, self._run.new_pod_folder(), self._http_host)
             try:

@@ -21,6 +21,7 @@ from sanfran_common.config import (
 from sanfran_common.rpc.addresses import UNIX
 
 from sanfran_sidecar.folders import check_run_folder
+from sanfran_sidecar.keeper import RUN
 
 
 def rpc_address(value: str) -> str:
@@ -54,7 +55,10 @@ class PodConfig(ServiceConfig):
         "127.0.0.1:8091",
         help="gRPC addresses of the api service, for bundles; see docs/contracts.md",
     )
-    http_host: str = setting("127.0.0.1", help="address that the runtimes' HTTP servers listen on")
+    http_host: str = setting(
+        "127.0.0.1",
+        help="address that the runtimes' HTTP servers listen on; with --shared-dir where routers reach them",
+    )
     run_dir: str = setting(
         "",
         help="folder for private files and sockets, one per process; "
@@ -98,6 +102,14 @@ class SidecarConfig(PodConfig):
     listen: str = setting(
         "127.0.0.1:8084", help="gRPC address, HOST:PORT or unix:/path", parse=rpc_address
     )
+    shared_dir: str = setting(
+        "",
+        help="volume shared with the runtime's container, where that starts Node; empty: Node is started here",
+        parse=run_folder,
+    )
+    print_logs: bool = setting(
+        False, help="print what functions write as lines of this service's own log"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,10 +136,12 @@ def folders(config: SidecarConfig | PodHostConfig) -> tuple[Path, Path]:
     """Run folder and cache folder of a process.
 
     By default both follow from the listening address, which only one process can have, so that it
-    finds them again when it is restarted.
+    finds them again when it is restarted. In a shared volume the other container knows them.
     """
     key = hashlib.sha256(f"{type(config).__name__} {config.listen}".encode()).hexdigest()[:8]
     # Per user: what stands in a shared /tmp may belong to someone else.
+    if isinstance(config, SidecarConfig) and config.shared_dir:
+        return Path(config.shared_dir, RUN), Path(config.shared_dir, "bundles")
     own = f"{tempfile.gettempdir()}/sanfran-{os.getuid()}-{key}"
     run = folder(config.run_dir) if config.run_dir else Path(f"{own}-run")
     cache = folder(config.cache_dir) if config.cache_dir else Path(f"{own}-bundles")

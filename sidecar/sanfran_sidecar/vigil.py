@@ -11,7 +11,6 @@ import asyncio
 from typing import Any, Protocol
 
 from sanfran_sidecar.errors import NoAnswer
-from sanfran_sidecar.memory import SessionMemory
 
 ASK_EVERY = 0.5
 """Seconds from an answer to the next question. A question costs about 0.1 ms of CPU, both ends together."""
@@ -37,8 +36,7 @@ class Watched(Protocol):
     @property
     def ended(self) -> asyncio.Future[Any]: ...
 
-    @property
-    def pid(self) -> int | None: ...
+    async def memory(self) -> int: ...
 
     async def ping(self, timeout: float) -> None: ...
 
@@ -63,19 +61,18 @@ async def watch_loop(runtime: Watched, request_timeout: float) -> None:
             return
 
 
-async def watch_memory(runtime: Watched, memory: SessionMemory, limit: int) -> None:
+async def watch_memory(runtime: Watched, limit: int) -> None:
     """Ends the process when it has more memory than it may. The nearer it is, the closer the watch.
 
     Args:
-        memory: tells how much it has.
         limit: bytes.
 
     Returns:
         When the process has ended, whyever.
     """
     pause = 0.0
-    while runtime.pid is not None and not await _ends_within(runtime, pause):
-        has = await memory.of(runtime.pid)
+    while not await _ends_within(runtime, pause):
+        has = await runtime.memory()
         if has > limit:
             runtime.give_up(f"out_of_memory: it had {has >> 20} MB, {limit >> 20} MB are allowed")
             return

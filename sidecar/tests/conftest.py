@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -28,7 +28,6 @@ from sanfran_proto.sanfran import v1 as pb
 from sanfran_sidecar.cache import DigestCache
 from sanfran_sidecar.fetch import ApiBundles
 from sanfran_sidecar.folders import RunFolder
-from sanfran_sidecar.memory import SessionMemory
 from sanfran_sidecar.parts import RUNTIME
 from sanfran_sidecar.pod import Pod
 from sanfran_sidecar.process import NodeLauncher, find_node
@@ -165,7 +164,6 @@ class Bench:
             name,
             starter,
             self.cache,
-            SessionMemory(),
             load_timeout=load_timeout,
             log_lines=log_lines,
         )
@@ -289,12 +287,12 @@ StartService = Callable[..., Awaitable[Service]]
 
 @pytest.fixture
 async def start_service(short_path: Path) -> AsyncIterator[StartService]:
-    """Starts `python -m <module> <flags>` and waits until it is ready."""
+    """Starts `python -m <module> <flags>`, maybe by another command, and waits until it is ready."""
     running: list[asyncio.subprocess.Process] = []
     reports: list[asyncio.DatagramTransport] = []
     loop = asyncio.get_running_loop()
 
-    async def start(module: str, *flags: str) -> Service:
+    async def start(module: str, *flags: str, by: Sequence[str] = ()) -> Service:
         path = short_path / f"notify-{len(running)}"
         told: asyncio.Future[bytes] = loop.create_future()
 
@@ -306,10 +304,16 @@ async def start_service(short_path: Path) -> AsyncIterator[StartService]:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         sock.setblocking(False)
         sock.bind(str(path))
+        path.chmod(0o777)
         transport, _ = await loop.create_datagram_endpoint(Told, sock=sock)
         reports.append(transport)
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", module, *flags, env={**os.environ, "NOTIFY_SOCKET": str(path)}
+            *by,
+            sys.executable,
+            "-m",
+            module,
+            *flags,
+            env={**os.environ, "NOTIFY_SOCKET": str(path)},
         )
         running.append(process)
         exited = loop.create_task(process.wait())

@@ -94,7 +94,7 @@ async def test_only_the_expected_process_may_connect_and_only_once(short_path: P
     messages: list[object] = []
     ended = asyncio.Event()
     control = ControlSocket(messages.append, lambda why: ended.set())
-    await control.listen(short_path / "control")
+    await control.listen(short_path / "control", 0o600)
     control.expect(1)
     reader, writer = await asyncio.open_unix_connection(short_path / "control")
     assert await reader.read() == b""  # refused unheard

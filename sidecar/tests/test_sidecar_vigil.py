@@ -52,12 +52,13 @@ async def test_a_held_event_loop_ends_the_process_soon_after_the_timeout(bench: 
 class HeldRuntime:
     """Answers the first question, and no more."""
 
-    pid = None
-
     def __init__(self) -> None:
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.patience: list[float] = []
         self.given_up = ""
+
+    async def memory(self) -> int:
+        return 0
 
     async def ping(self, timeout: float) -> None:
         self.patience.append(timeout)

@@ -11,14 +11,14 @@
 - name: SANFRAN_API_AUTH
   value: {{ $ways | join "," | quote }}
 {{- if $auth.basic.enabled }}
+{{- if and $auth.basic.adminPassword (lt (len $auth.basic.adminPassword) 8) -}}
+{{- fail (printf "\n\napi.auth.basic.adminPassword: has %d characters; at least 8 are needed.\n" (len $auth.basic.adminPassword)) -}}
+{{- end }}
 - name: SANFRAN_API_ADMIN_PASSWORD_FILE
   value: /etc/sanfran/secret/admin-password
 {{- if $auth.basic.users }}
-{{- if .Values.api.existingSecret -}}
-{{- fail "\n\napi.auth.basic.users: cannot be put into the Secret that api.existingSecret names; put lines NAME:HASH:GROUP,GROUP there under the key users, and set api.settings.users-file=/etc/sanfran/secret/users.\n" -}}
-{{- end }}
 - name: SANFRAN_API_USERS_FILE
-  value: /etc/sanfran/secret/users
+  value: /etc/sanfran/users/users
 {{- end }}
 {{- end }}
 {{- if $jwt.enabled }}

@@ -208,6 +208,11 @@ class ActivateFunctionRequest(betterproto2.Message):
     Every pod of the function is at its concurrency: one more is wanted, if max_scale allows.
     """
 
+    early: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    A pod that still loads the function will do: see "Early routes" in docs/contracts.md.
+    """
+
 
 default_message_pool.register_message(
     "sanfran.v1", "ActivateFunctionRequest", ActivateFunctionRequest
@@ -1149,6 +1154,11 @@ class Route(betterproto2.Message):
     body_limit: "int" = betterproto2.field(9, betterproto2.TYPE_UINT64)
     """
     bytes of a request's body; 0: the router's own limit
+    """
+
+    early: "bool" = betterproto2.field(15, betterproto2.TYPE_BOOL)
+    """
+    its pod still loads; only for the requests that wait for this answer
     """
 
 
