@@ -68,9 +68,10 @@ spec:
     - name: runtime
       image: {{ include "sanfran.image" (dict "root" . "name" "runtime") }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
-      {{- with $values.runtime.env }}
+      {{- with $values.runtime.nodeFlags }}
       env:
-        {{- toYaml . | nindent 8 }}
+        - name: SANFRAN_NODE_FLAGS
+          value: {{ . | quote }}
       {{- end }}
       ports:
         - name: http
@@ -95,6 +96,10 @@ spec:
           valueFrom:
             fieldRef:
               fieldPath: metadata.name
+        - name: POD_IP
+          valueFrom:
+            fieldRef:
+              fieldPath: status.podIP
         {{- include "sanfran.common-settings" (dict "root" . "prefix" "SANFRAN_SIDECAR") | nindent 8 }}
         - name: SANFRAN_SIDECAR_POD
           value: $(POD_NAME)
@@ -102,8 +107,10 @@ spec:
           value: 0.0.0.0:8084
         - name: SANFRAN_SIDECAR_API
           value: dns:{{ include "sanfran.fullname" . }}-api-grpc.{{ .Release.Namespace }}:8091
-        - name: SANFRAN_SIDECAR_SHARED
+        - name: SANFRAN_SIDECAR_SHARED_DIR
           value: /run/sanfran
+        - name: SANFRAN_SIDECAR_HTTP_HOST
+          value: $(POD_IP)
         {{- include "sanfran.settings" (dict "prefix" "SANFRAN_SIDECAR" "settings" $values.sidecar.settings) | nindent 8 }}
       ports:
         - name: grpc
