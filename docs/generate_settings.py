@@ -39,8 +39,9 @@ def page() -> str:
         table("SANFRAN_<SERVICE>", ServiceConfig, set()),
     ]
     sections.append(
-        "`SANFRAN_LOG_FORMAT`, `SANFRAN_LOG_LEVEL` and `SANFRAN_RPC_SECRET` hold for every service "
-        "that has no\nvariable of its own for it. `SANFRAN_<SERVICE>` stands for the prefixes below.\n"
+        "`SANFRAN_LOG_FORMAT`, `SANFRAN_LOG_LEVEL`, `SANFRAN_RPC_SECRET` and `SANFRAN_TLS_DIR` hold "
+        "for every service\nthat has no variable of its own for it. `SANFRAN_<SERVICE>` stands for the "
+        "prefixes below.\n"
     )
     for name, prefix, config in SERVICES:
         sections += [f"## {name}\n", table(prefix, config, common)]

@@ -9,7 +9,9 @@ from pathlib import Path
 from sanfran_common.config import parse_config
 from sanfran_common.lifecycle import Lifecycle, OwnedTasks, run_service
 from sanfran_common.rpc.client import RpcClient
+from sanfran_common.rpc.roles import Role
 from sanfran_common.rpc.server import RpcServer
+from sanfran_common.rpc.tls import Tls
 from sanfran_common.telemetry.admin import AdminServer
 from sanfran_common.telemetry.logs import get_logger
 
@@ -56,6 +58,7 @@ async def serve(config: ApiConfig, life: Lifecycle) -> None:
     )
     watchers = Watchers(expected=bool(config.controllers))
     async with AsyncExitStack() as parts:
+        tls = await parts.enter_async_context(Tls(config.tls_dir, Role.API))
         store = await parts.enter_async_context(
             Store(
                 config.data,
@@ -75,7 +78,9 @@ async def serve(config: ApiConfig, life: Lifecycle) -> None:
         functions = Functions(store, watchers, packer, apply_timeout=config.apply_timeout)
         client: RpcClient | None = None
         if config.controllers:
-            client = RpcClient(config.controllers, secret=config.rpc_secret)
+            client = RpcClient(
+                config.controllers, secret=config.rpc_secret, tls=tls.to(Role.CONTROLLER)
+            )
             await parts.enter_async_context(client)
         app = build_app(
             functions,
@@ -93,7 +98,7 @@ async def serve(config: ApiConfig, life: Lifecycle) -> None:
         admin = await parts.enter_async_context(AdminServer(config.admin, life))
         handlers = [ApiRpc(functions, intake, store, watchers)]
         rpc = await parts.enter_async_context(
-            RpcServer(handlers, config.rpc_listen, secret=config.rpc_secret)
+            RpcServer(handlers, config.rpc_listen, secret=config.rpc_secret, tls=tls)
         )
         guard = Guard(app, _hosts(config.allowed_hosts))
         rest = await parts.enter_async_context(

@@ -105,6 +105,23 @@ def folder(value: str) -> Path:
     return path
 
 
+def tls_folder(value: str) -> str:
+    """A folder with certificates, or none. What is in its files shows when they are used."""
+    if not value:
+        return value
+    path = Path(value).expanduser().absolute()
+    if not path.is_dir():
+        raise ValueError("is not a folder; try one with ca.crt, tls.crt and tls.key")
+    for name in ("ca.crt", "tls.crt", "tls.key"):
+        if not os.access(path / name, os.R_OK):
+            there = (path / name).exists()
+            raise ValueError(
+                f"has {'no readable' if there else 'no'} {name}; all of ca.crt, tls.crt and "
+                "tls.key have to be there, as in a Secret of type kubernetes.io/tls"
+            )
+    return str(path)
+
+
 def boolean(value: str) -> bool:
     """An environment variable's yes or no."""
     known = {"1": True, "true": True, "yes": True, "on": True}
@@ -164,6 +181,12 @@ class ServiceConfig:
         "",
         help="shared by all services; gRPC calls without it are refused",
         parse=visible,
+        shared=True,
+    )
+    tls_dir: str = setting(
+        "",
+        help="folder with ca.crt, tls.crt and tls.key: gRPC over TCP with mutual TLS (docs/tls.md)",
+        parse=tls_folder,
         shared=True,
     )
     exit_with_stdin: bool = setting(

@@ -1,6 +1,7 @@
 """Settings come from flags, then environment, then defaults; errors say what would work."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from sanfran_common.config import (
@@ -95,3 +96,18 @@ def test_ipv6_addresses_need_brackets() -> None:
     for bad in ("::1:80", ":80", "host", "host:99999", "[::1]"):
         with pytest.raises(ValueError, match="try"):
             split_host_port(bad)
+
+
+def test_a_folder_of_certificates_has_all_its_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def said(value: str) -> str:
+        with pytest.raises(SystemExit):
+            parse_config(
+                ServiceConfig, prefix="X", prog="x", description="", argv=["--tls-dir", value]
+            )
+        return capsys.readouterr().err
+
+    assert "--tls-dir: '/not/there' is not a folder; try one with ca.crt," in said("/not/there")
+    (tmp_path / "ca.crt").touch()
+    assert "has no tls.crt; all of ca.crt, tls.crt and tls.key have to be" in said(str(tmp_path))

@@ -19,6 +19,7 @@ from typing import Self
 from grpclib import GRPCError
 from sanfran_common.lifecycle import TaskOwner
 from sanfran_common.rpc.client import RpcClient
+from sanfran_common.rpc.tls import ClientTls
 from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
 
@@ -64,6 +65,7 @@ class Fleet(TaskOwner):
         pool: decides how many generic pods there should be.
         owner: this controller's name; new pods' names begin with it.
         secret: for calls to sidecars.
+        tls: for connections to them.
         start_timeout: seconds until a pod that does not become generic is given up.
         claims_most: claims that may wait.
     """
@@ -75,6 +77,7 @@ class Fleet(TaskOwner):
         *,
         owner: str,
         secret: str = "",
+        tls: ClientTls | None = None,
         start_timeout: float = 30.0,
         claims_most: int = 10_000,
     ) -> None:
@@ -89,6 +92,7 @@ class Fleet(TaskOwner):
         self._limits = pool.limits  # of all controllers together
         self._owner = owner
         self._secret = secret
+        self._tls = tls
         self._start_timeout = start_timeout
         self._leaving = Deletions(provider, self._tasks, self._deleted)
         self._leaves_all = False  # this process stops, and its pods go on
@@ -319,7 +323,7 @@ class Fleet(TaskOwner):
     # -- one pod
 
     async def _attend(self, pod: Pod, address: str, term: int) -> None:
-        async with RpcClient(address, secret=self._secret, term=term) as client:
+        async with RpcClient(address, secret=self._secret, term=term, tls=self._tls) as client:
             pod.sidecar = pb.SidecarStub(client.channel)
             words = await sidecars.follow(pod, self._resolve, self.end)
             if pod.activation is not None:

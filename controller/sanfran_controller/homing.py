@@ -12,6 +12,7 @@ import time
 
 from grpclib import GRPCError
 from sanfran_common.rpc.client import RpcClient
+from sanfran_common.rpc.tls import ClientTls
 from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
 
@@ -37,15 +38,23 @@ class Homing:
     Args:
         ownership: knows the homes.
         secret: for calls to other controllers.
+        tls: for connections to them.
     """
 
     def __init__(
-        self, catalog: Catalog, functions: Functions, ownership: Ownership, *, secret: str
+        self,
+        catalog: Catalog,
+        functions: Functions,
+        ownership: Ownership,
+        *,
+        secret: str,
+        tls: ClientTls | None,
     ) -> None:
         self._catalog = catalog
         self._functions = functions
         self._ownership = ownership
         self._secret = secret
+        self._tls = tls
 
     async def run(self) -> None:
         """Runs for ever."""
@@ -61,7 +70,7 @@ class Homing:
                 await self._hand_back(home, names)
 
     async def _hand_back(self, home: ControllerSeen, names: list[str]) -> None:
-        async with RpcClient(home.address, secret=self._secret) as client:
+        async with RpcClient(home.address, secret=self._secret, tls=self._tls) as client:
             for name in names:
                 function = self._functions.warm.get(name)
                 if function is None or not self._movable(function):

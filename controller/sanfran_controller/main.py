@@ -10,7 +10,9 @@ from typing import Any
 from sanfran_common.config import parse_config
 from sanfran_common.lifecycle import Lifecycle, OwnedTasks, run_service
 from sanfran_common.rpc.client import RpcClient
+from sanfran_common.rpc.roles import Role
 from sanfran_common.rpc.server import RpcServer
+from sanfran_common.rpc.tls import Tls
 from sanfran_common.telemetry.admin import AdminServer
 
 from sanfran_controller.activation import Activator
@@ -64,8 +66,9 @@ async def serve(config: ControllerConfig, life: Lifecycle) -> None:
     )
     async with (
         AdminServer(config.admin, life) as admin,
-        RpcClient(config.api, secret=config.rpc_secret) as api,
-        RpcClient(config.pods, secret=config.rpc_secret) as host,
+        Tls(config.tls_dir, Role.CONTROLLER) as tls,
+        RpcClient(config.api, secret=config.rpc_secret, tls=tls.to(Role.API)) as api,
+        RpcClient(config.pods, secret=config.rpc_secret, tls=tls.to(Role.SIDECAR)) as host,
     ):
         catalog = Catalog(api)
         provider = LocalPods(host, owner=config.name, process=identity)
@@ -74,6 +77,7 @@ async def serve(config: ControllerConfig, life: Lifecycle) -> None:
             pool,
             owner=config.name,
             secret=config.rpc_secret,
+            tls=tls.to(Role.SIDECAR),
             start_timeout=config.start_timeout,
             claims_most=config.max_waiting,
         )
@@ -96,7 +100,13 @@ async def serve(config: ControllerConfig, life: Lifecycle) -> None:
             idle_timeout=config.idle_timeout,
             elsewhere=lambda name: fleet.record.ownership.home(name) is not None,
         )
-        homing = Homing(catalog, functions, fleet.record.ownership, secret=config.rpc_secret)
+        homing = Homing(
+            catalog,
+            functions,
+            fleet.record.ownership,
+            secret=config.rpc_secret,
+            tls=tls.to(Role.CONTROLLER),
+        )
         service = ControllerService(activator, catalog, functions, fleet, routes, loads)
         async with adoption:
             await _until_stop(life, adoption.acquire())
@@ -113,7 +123,7 @@ async def serve(config: ControllerConfig, life: Lifecycle) -> None:
                 tasks.loop(autoscaler.run(), name="scale")
                 tasks.loop(homing.run(), name="hand back")
                 async with RpcServer(
-                    [service], config.rpc_listen, secret=config.rpc_secret
+                    [service], config.rpc_listen, secret=config.rpc_secret, tls=tls
                 ) as server:
                     adoption.serves(server.address)
                     if config.pool_size and not functions.warm:

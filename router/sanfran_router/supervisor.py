@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from sanfran_common.config import join_host_port
 from sanfran_common.lifecycle import Lifecycle, OwnedTasks, run_service
+from sanfran_common.rpc.roles import Role
+from sanfran_common.rpc.tls import Tls
 from sanfran_common.telemetry.admin import AdminServer
 from sanfran_common.telemetry.logs import get_logger
 
@@ -39,6 +41,7 @@ async def serve(config: RouterConfig, places: Places, life: Lifecycle) -> None:
     loop = asyncio.get_running_loop()
     host, port = places[0][0][0].getsockname()[:2]
     async with (
+        Tls(config.tls_dir, Role.ROUTER),  # for its metric; the workers use theirs
         Fleet(places, config.stop_delay + config.stop_grace) as fleet,
         RouterAdmin(config.admin, life, fleet) as admin,
         OwnedTasks("supervisor") as tasks,

@@ -17,6 +17,8 @@ from typing import Any
 import structlog
 from sanfran_common.lifecycle import Lifecycle, OwnedTasks, run_service
 from sanfran_common.rpc.client import RpcClient
+from sanfran_common.rpc.roles import Role
+from sanfran_common.rpc.tls import Tls
 from sanfran_common.telemetry.logs import get_logger
 
 from sanfran_router.access_log import AccessLog
@@ -69,7 +71,10 @@ async def serve(
     with ExitStack() as stack:
         access_log = stack.enter_context(AccessLog()) if config.access_log else None
         async with (
-            RpcClient(config.controllers, secret=config.rpc_secret) as controllers,
+            Tls(config.tls_dir, Role.ROUTER) as tls,
+            RpcClient(
+                config.controllers, secret=config.rpc_secret, tls=tls.to(Role.CONTROLLER)
+            ) as controllers,
             OwnedTasks("router") as tasks,
         ):
             link = ControllerLink(controllers, Table(), f"{socket.gethostname()}-{os.getpid()}")

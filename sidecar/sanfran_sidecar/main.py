@@ -6,8 +6,10 @@ import asyncio
 
 from sanfran_common.config import parse_config
 from sanfran_common.lifecycle import Lifecycle, OwnedTasks, run_service
+from sanfran_common.rpc.roles import Role
 from sanfran_common.rpc.server import RpcServer
 from sanfran_common.rpc.term import TermFence
+from sanfran_common.rpc.tls import Tls
 from sanfran_common.telemetry.admin import AdminServer
 
 from sanfran_sidecar.errors import PodGone
@@ -40,13 +42,14 @@ async def serve(config: SidecarConfig, life: Lifecycle) -> None:
     """
     async with (
         AdminServer(config.admin, life) as admin,
-        open_parts(config, starts_at_once=1) as parts,
+        Tls(config.tls_dir, Role.SIDECAR) as tls,
+        open_parts(config, tls, starts_at_once=1) as parts,
         OwnedTasks("sidecar") as tasks,
     ):
         phases = _Phases()
         pod = parts.make_pod(config.pod, phases.saw)
         async with RpcServer(
-            [Sidecar(pod)], config.listen, secret=config.rpc_secret, fence=TermFence()
+            [Sidecar(pod)], config.listen, secret=config.rpc_secret, fence=TermFence(), tls=tls
         ) as server:
             living = tasks.spawn(pod.run(), name="pod")
             stop = tasks.spawn(life.wait_stop(), name="stop")

@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from sanfran_common.rpc.client import RpcClient
+from sanfran_common.rpc.roles import Role
+from sanfran_common.rpc.tls import Tls
 from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
 
@@ -54,7 +56,7 @@ class PodParts:
 
 @asynccontextmanager
 async def open_parts(
-    config: SidecarConfig | PodHostConfig, *, starts_at_once: int
+    config: SidecarConfig | PodHostConfig, tls: Tls, *, starts_at_once: int
 ) -> AsyncIterator[PodParts]:
     """Takes the folders, clears what an earlier process left, and opens the way to the api.
 
@@ -75,7 +77,9 @@ async def open_parts(
         else:
             launcher = _node_launcher(config, run, stack)
         run.clear()
-        api = await stack.enter_async_context(RpcClient(config.api, secret=config.rpc_secret))
+        api = await stack.enter_async_context(
+            RpcClient(config.api, secret=config.rpc_secret, tls=tls.to(Role.API))
+        )
         limits = Limits(bytes=config.max_bundle_bytes, files=config.max_bundle_files)
         source = ApiBundles(pb.ApiStub(api.channel), config.fetch_timeout)
         bundles = await stack.enter_async_context(

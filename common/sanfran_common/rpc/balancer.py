@@ -90,16 +90,20 @@ class Balancer:
             backend.failures = 0
             backend.ejected_until = 0.0
 
-    def failed(self, address: str, now: float) -> None:
+    def failed(self, address: str, now: float) -> bool:
         """The address could not be reached, or its connection broke: ejected.
 
         All calls on one connection fail together, so a failure during the pause says nothing new.
+        True when it was in use until now.
         """
         backend = self._backends.get(address)
         if backend is not None and now >= backend.ejected_until:
+            first = not backend.failures
             pause = min(EJECT_FIRST * 2**backend.failures, EJECT_MOST)
             backend.failures = min(backend.failures + 1, 16)
             backend.ejected_until = now + pause
+            return first
+        return False
 
     def to_probe(self, now: float) -> list[str]:
         """Ejected addresses whose time is up."""

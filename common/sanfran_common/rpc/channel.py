@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections import Counter
 from types import TracebackType
 from typing import Any, cast
 
 from grpclib.client import Channel, Handler, Stream
+from grpclib.config import Configuration
 from grpclib.protocol import H2Protocol
 from grpclib.utils import DeadlineWrapper
 
 from sanfran_common.config import split_host_port
 from sanfran_common.rpc.addresses import UNIX
+from sanfran_common.rpc.certificates import ALPN, explain
 from sanfran_common.rpc.codec import CODEC
 from sanfran_common.rpc.protocol import Protocol
+from sanfran_common.rpc.roles import host_name
+from sanfran_common.rpc.tls import ClientTls
 
 KEEPALIVE = {
     # A cut network says nothing: without probes a watch would wait for ever on a dead connection.
@@ -28,15 +33,22 @@ KEEPALIVE = {
 }
 
 
-def open_channel(address: str) -> Channel:
+class TlsFailure(ConnectionError):
+    """The connection did not come about, for what the certificates are or say."""
+
+
+def open_channel(address: str, tls: ClientTls | None = None) -> Channel:
     """A grpclib channel to one address; connects at its first call.
 
     Args:
         address: `host:port` or `unix:/path`.
+        tls: for the former.
     """
     if address.startswith(UNIX):
         return _Channel(path=address.removeprefix(UNIX), codec=CODEC)
     host, number = split_host_port(address)
+    if tls is not None:
+        return _TlsChannel(host, number, tls)
     return _Channel(host, number, codec=CODEC)
 
 
@@ -54,6 +66,59 @@ class _Channel(Channel):
         if self._path is None:
             _keep_alive(protocol.connection._transport.get_extra_info("socket"))
         return protocol
+
+
+class _TlsChannel(_Channel):
+    """Connected when the server has said its first word, which it does when it has seen our certificate:
+    with TLS 1.3 the handshake is over for a client before the server has looked at it."""
+
+    def __init__(self, host: str, port: int, tls: ClientTls) -> None:
+        # The name to expect is the role's, wherever it runs.
+        config = Configuration(ssl_target_name_override=host_name(tls.server))
+        super().__init__(host, port, codec=CODEC, ssl=tls.context, config=config)
+        self._tls = tls
+
+    def _protocol_factory(self) -> Protocol:
+        return _Heard(Handler(), self._config, self._h2_config)
+
+    async def _create_connection(self) -> H2Protocol:
+        self._ssl = self._tls.context
+        try:
+            protocol = cast("_Heard", await super()._create_connection())
+        except ssl.SSLError as error:
+            raise TlsFailure(explain(error)) from error
+        except ConnectionError as error:
+            # Refused: nobody listens. Else somebody did, and left in the handshake.
+            if isinstance(error, ConnectionRefusedError):
+                raise
+            raise TlsFailure(explain(error)) from error
+        try:
+            shown: Any = protocol.transport.get_extra_info("ssl_object")
+            if shown.selected_alpn_protocol() != ALPN:
+                raise TlsFailure(f"TLS: the other side's ALPN does not choose {ALPN}")
+            await protocol.first_word
+        except BaseException:
+            protocol.transport.abort()
+            raise
+        return protocol
+
+
+class _Heard(Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.first_word = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self.first_word.done():
+            self.first_word.set_result(None)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if not self.first_word.done():
+            error = exc or ConnectionResetError("closed without a word")
+            self.first_word.set_exception(TlsFailure(explain(error)))
+            self.first_word.exception()  # seen, also where the one who waits for it has left
+        super().connection_lost(exc)
 
 
 def _keep_alive(connection: Any) -> None:

@@ -28,8 +28,10 @@ from sanfran_proto.grpc.health import v1 as health
 from sanfran_common.lifecycle import TaskOwner
 from sanfran_common.rpc.addresses import parse_target
 from sanfran_common.rpc.balancer import Balancer, NoAddress
-from sanfran_common.rpc.channel import open_channel
+from sanfran_common.rpc.channel import TlsFailure, open_channel
+from sanfran_common.rpc.protocol import Protocol
 from sanfran_common.rpc.term import TERM
+from sanfran_common.rpc.tls import ClientTls
 from sanfran_common.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -63,10 +65,14 @@ class RpcClient(TaskOwner):
         addresses: see `addresses.parse_target`.
         secret: sent with every call; empty: none.
         term: sent with every call, to servers with a `TermFence`; 0: none.
+        tls: for connections over TCP, see `tls.Tls.to`; None: without TLS.
     """
 
-    def __init__(self, addresses: str, *, secret: str = "", term: int = 0) -> None:
+    def __init__(
+        self, addresses: str, *, secret: str = "", term: int = 0, tls: ClientTls | None = None
+    ) -> None:
         super().__init__(f"rpc client {addresses}")
+        self._tls = tls
         self._target = parse_target(addresses)
         self._metadata = {"authorization": f"Bearer {secret}"} if secret else {}
         if term:
@@ -143,7 +149,7 @@ class RpcClient(TaskOwner):
     def _channel_to(self, address: str) -> Channel:
         channel = self._channels.get(address)
         if channel is None:
-            channel = self._channels[address] = open_channel(address)
+            channel = self._channels[address] = open_channel(address, self._tls)
         return channel
 
     @asynccontextmanager
@@ -169,7 +175,8 @@ class RpcClient(TaskOwner):
             raise GRPCError(Status.DEADLINE_EXCEEDED, f"{address}: no answer in time") from error
         except BROKEN as error:
             self._eject(address, error)
-            raise GRPCError(Status.UNAVAILABLE, f"{address}: connection broke") from error
+            text = f"{address}: connection broke{_unheard(channel)}"
+            raise GRPCError(Status.UNAVAILABLE, text) from error
         finally:
             self._balancer.ended(address)
             self._calls[channel] -= 1
@@ -212,8 +219,10 @@ class RpcClient(TaskOwner):
                 channel.close()
 
     def _eject(self, address: str, error: BaseException) -> None:
-        log.debug("address ejected", address=address, error=str(error))
-        self._balancer.failed(address, time.monotonic())
+        first = self._balancer.failed(address, time.monotonic())
+        # What certificates are or say does not pass by itself, as most failures do.
+        say = log.warning if first and isinstance(error, TlsFailure) else log.debug
+        say("address ejected", address=address, error=str(error))
         self._ejected.set()
 
     async def _probe(self) -> None:
@@ -264,6 +273,13 @@ class RpcClient(TaskOwner):
                 self._retired.add(channel)
                 self._close_unused(channel)
             self._changed.set()
+
+
+def _unheard(channel: Channel) -> str:
+    protocol = channel._protocol  # its own attribute, which nothing else shows
+    if isinstance(protocol, Protocol) and not protocol.heard:
+        return " before its first word; does it want TLS, by --tls-dir?"
+    return ""
 
 
 def _format(address: tuple[Any, ...]) -> str:

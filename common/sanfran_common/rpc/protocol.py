@@ -11,6 +11,7 @@ from h2.exceptions import ProtocolError
 
 from sanfran_common.rpc import frames
 from sanfran_common.rpc.http2 import Http2
+from sanfran_common.rpc.roles import Role, role_in
 
 GATHERED = 64 << 10
 """Bytes that may wait; with more the transport is to say whether it takes them."""
@@ -52,10 +53,19 @@ class _Gathering:
         self._transport.close()
 
 
+class CalledConnection(Connection):
+    """grpclib's, and who is at its other end."""
+
+    caller: Role | None = None
+    """By its certificate; None: it has none, or it names no role."""
+
+
 class Protocol(H2Protocol):
     """One connection of a client or of a server."""
 
     transport: asyncio.Transport
+    heard = False
+    """Whether the other side has said anything at all."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio."""
@@ -63,7 +73,10 @@ class Protocol(H2Protocol):
         wire.initiate_connection()
         self.transport = cast("asyncio.Transport", transport)
         stream = _Gathering(self.transport, wire)
-        self.connection = Connection(cast("Any", wire), cast("Any", stream), config=self.config)
+        connection = CalledConnection(cast("Any", wire), cast("Any", stream), config=self.config)
+        self.connection = connection
+        if (shown := transport.get_extra_info("ssl_object")) is not None:
+            connection.caller = role_in(shown.getpeercert() or {})
         self.connection.flush()
         self.connection.initialize()
         self.processor = process = EventsProcessor(self.handler, self.connection)
@@ -82,6 +95,7 @@ class Protocol(H2Protocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
+        self.heard = True
         try:
             events = cast("Any", self.connection.feed(data))
         except ProtocolError as error:

@@ -1,4 +1,4 @@
-"""A gRPC server: health, the per-run secret, and a stop that lets running calls finish."""
+"""A gRPC server: health, who may call, and a stop that lets running calls finish."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ from sanfran_proto.grpc.health import v1 as health
 from sanfran_common.config import join_host_port, split_host_port
 from sanfran_common.rpc.addresses import UNIX
 from sanfran_common.rpc.codec import CODEC
-from sanfran_common.rpc.protocol import Protocol
+from sanfran_common.rpc.listener import TlsListener
+from sanfran_common.rpc.protocol import CalledConnection, Protocol
+from sanfran_common.rpc.roles import Role, refusal, takes_strangers
 from sanfran_common.rpc.term import TermFence
+from sanfran_common.rpc.tls import Tls
 
 CLOSE_PATIENCE = 1.0
 """Seconds until what a client does not read is thrown away at a stop."""
@@ -38,6 +41,7 @@ class RpcServer:
         address: `host:port` (port 0 picks one) or `unix:/path`.
         secret: calls without it are UNAUTHENTICATED; empty: everyone may call.
         fence: refuses those who were replaced; None: nobody is.
+        tls: where it is on, connections over TCP are TLS, and `roles.CALLERS` says who may call.
     """
 
     def __init__(
@@ -47,7 +51,11 @@ class RpcServer:
         *,
         secret: str = "",
         fence: TermFence | None = None,
+        tls: Tls | None = None,
     ) -> None:
+        over_tcp = not address.startswith(UNIX)
+        self._tls = tls if tls is not None and tls.on and over_tcp else None
+        self._listener: TlsListener | None = None
         self._expected = f"Bearer {secret}" if secret else ""
         self._fence = fence
         self._health = _Health()
@@ -65,6 +73,10 @@ class RpcServer:
             Path(path).unlink(missing_ok=True)
             await self._server.start(path=path)
             os.chmod(path, 0o600)
+        elif self._tls is not None:
+            self._listener = self._server.tls_listener(self._tls, *split_host_port(self.address))
+            self.address = join_host_port(*self._listener.sockets[0].getsockname()[:2])
+            await self._listener.__aenter__()
         else:
             await self._server.start(*split_host_port(self.address))
             host, number = self._server.bound()
@@ -78,7 +90,11 @@ class RpcServer:
         trace: TracebackType | None,
     ) -> None:
         self._draining = True
-        await self._server.close_connections()
+        try:
+            await self._server.close_connections()
+        finally:
+            if self._listener is not None:
+                await self._listener.__aexit__(kind, error, trace)
         if self.address.startswith(UNIX):
             Path(self.address.removeprefix(UNIX)).unlink(missing_ok=True)
 
@@ -96,13 +112,13 @@ class RpcServer:
         except TimeoutError:
             pass
 
-    def guard(self, method: Handler) -> Handler:
-        """The method behind the secret and the count of running calls."""
+    def guard(self, path: str, method: Handler) -> Handler:
+        """The method behind the check of who calls, and the count of running calls."""
         ends_by_itself = not method.cardinality.value.server_streaming
         func = cast("Method", method.func)
 
         async def guarded(stream: Stream[Any, Any]) -> None:
-            self._admit(stream)
+            self._admit(path, stream)
             if not ends_by_itself:
                 await func(stream)
                 return
@@ -122,7 +138,12 @@ class RpcServer:
             method.reply_type,
         )
 
-    def _admit(self, stream: Stream[Any, Any]) -> None:
+    def _admit(self, path: str, stream: Stream[Any, Any]) -> None:
+        if self._tls is not None:
+            caller = caller_of(stream)
+            if (why := refusal(path, caller)) is not None:
+                status = Status.PERMISSION_DENIED if caller else Status.UNAUTHENTICATED
+                raise GRPCError(status, why)
         if self._expected:
             given = stream.metadata.get("authorization", "") if stream.metadata else ""
             if not hmac.compare_digest(str(given).encode(), self._expected.encode()):
@@ -131,6 +152,12 @@ class RpcServer:
             self._fence.admit(stream.metadata or {})
         if self._draining:
             raise GRPCError(Status.UNAVAILABLE, "stopping")
+
+
+def caller_of(stream: Stream[Any, Any]) -> Role | None:
+    """The role of who calls, by its certificate; None without TLS, and for callers that have none."""
+    connection = cast("Any", stream)._stream.connection
+    return connection.caller if isinstance(connection, CalledConnection) else None
 
 
 class _Guarded:
@@ -142,7 +169,7 @@ class _Guarded:
 
     def __mapping__(self) -> dict[str, Handler]:
         methods: dict[str, Handler] = self._service.__mapping__()
-        return {path: self._server.guard(method) for path, method in methods.items()}
+        return {path: self._server.guard(path, method) for path, method in methods.items()}
 
 
 class _ClosingServer(Server):
@@ -157,6 +184,19 @@ class _ClosingServer(Server):
         tracked = _TrackedProtocol(made.handler, made.config, made.h2_config)
         tracked.all = self._protocols
         return tracked
+
+    def tls_listener(self, tls: Tls, host: str, port: int) -> TlsListener:
+        """In place of `start`; the caller opens it."""
+        listener = TlsListener(
+            self._protocol_factory,
+            tls,
+            strangers=takes_strangers(self._mapping),
+            host=host,
+            port=port,
+        )
+        self._server = cast("Any", listener)
+        self._server_closed_fut = self._loop.create_future()
+        return listener
 
     def bound(self) -> tuple[str, int]:
         """Host and port of the first socket."""

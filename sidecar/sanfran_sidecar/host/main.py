@@ -7,7 +7,9 @@ import resource
 
 from sanfran_common.config import parse_config
 from sanfran_common.lifecycle import Lifecycle, OwnedTasks, run_service
+from sanfran_common.rpc.roles import Role
 from sanfran_common.rpc.server import RpcServer
+from sanfran_common.rpc.tls import Tls
 from sanfran_common.telemetry.admin import AdminServer
 from sanfran_common.telemetry.logs import get_logger
 
@@ -53,7 +55,8 @@ async def serve(config: PodHostConfig, life: Lifecycle) -> None:
     starts_at_once = config.starts_at_once or os.cpu_count() or 1
     async with (
         AdminServer(config.admin, life) as admin,
-        open_parts(config, starts_at_once=starts_at_once) as parts,
+        Tls(config.tls_dir, Role.SIDECAR) as tls,
+        open_parts(config, tls, starts_at_once=starts_at_once) as parts,
         OwnedTasks("pods") as tasks,
     ):
         pods = HostedPods(
@@ -62,8 +65,11 @@ async def serve(config: PodHostConfig, life: Lifecycle) -> None:
             max_pods=config.max_pods,
             over_tcp=config.sidecar_listen == "tcp",
             secret=config.rpc_secret,
+            tls=tls,
         )
-        async with RpcServer([PodHost(pods)], config.listen, secret=config.rpc_secret) as server:
+        async with RpcServer(
+            [PodHost(pods)], config.listen, secret=config.rpc_secret, tls=tls
+        ) as server:
             life.ready(rpc=server.address, admin=admin.address)
             await life.wait_stop()
             life.not_ready()

@@ -11,6 +11,7 @@ from prometheus_client import Gauge
 from sanfran_common.lifecycle import OwnedTasks
 from sanfran_common.rpc.server import RpcServer
 from sanfran_common.rpc.term import TermFence
+from sanfran_common.rpc.tls import Tls
 from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
 
@@ -69,16 +70,25 @@ class HostedPods:
         max_pods: that may exist at once.
         over_tcp: the pods' services listen on 127.0.0.1 instead of Unix sockets.
         secret: that callers of the pods' services must send.
+        tls: of those services.
     """
 
     def __init__(
-        self, parts: PodParts, tasks: OwnedTasks, *, max_pods: int, over_tcp: bool, secret: str
+        self,
+        parts: PodParts,
+        tasks: OwnedTasks,
+        *,
+        max_pods: int,
+        over_tcp: bool,
+        secret: str,
+        tls: Tls,
     ) -> None:
         self._parts = parts
         self._tasks = tasks
         self._max_pods = max_pods
         self._over_tcp = over_tcp
         self._secret = secret
+        self._tls = tls
         self._pods: dict[str, Hosted] = {}
         self._ending: set[asyncio.Future[None]] = set()
         self._watchers: set[Watcher] = set()
@@ -174,7 +184,7 @@ class HostedPods:
         address = "127.0.0.1:0" if self._over_tcp else f"unix:{self._parts.run.new_socket()}"
         try:
             async with RpcServer(
-                [Sidecar(pod)], address, secret=self._secret, fence=TermFence()
+                [Sidecar(pod)], address, secret=self._secret, fence=TermFence(), tls=self._tls
             ) as server:
                 hosted.address = server.address
                 hosted.served.set_result(None)
