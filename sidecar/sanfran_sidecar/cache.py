@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -28,8 +29,10 @@ from sanfran_common.telemetry.logs import get_logger
 
 from sanfran_sidecar.compiled import CompiledCode
 from sanfran_sidecar.errors import BundleRefused, BundleUnavailable, SidecarError
+from sanfran_sidecar.fetch import GivenBundle
 from sanfran_sidecar.folders import PRIVATE, lock_folder, remove_tree
-from sanfran_sidecar.unpack import Limits, unpack
+from sanfran_sidecar.spares import FILE, PREFIX, Spares
+from sanfran_sidecar.unpack import Limits, only_file, unpack
 from sanfran_sidecar.waiting import fail, in_thread
 
 log = get_logger("cache")
@@ -128,6 +131,7 @@ class DigestCache:
         self._tasks = OwnedTasks("bundle cache")
         self._lock: IO[str] | None = None
         self._compiled = CompiledCode(folder) if mode == PRIVATE else None
+        self._spares = Spares(folder)
 
     async def __aenter__(self) -> Self:
         self._lock = lock_folder(self._folder, "cache folder", self._mode)
@@ -137,6 +141,7 @@ class DigestCache:
             self._lock.close()
             raise
         await self._tasks.__aenter__()
+        self._tasks.loop(self._spares.keep(), name="spare folders")
         self.make_room()
         return self
 
@@ -154,13 +159,13 @@ class DigestCache:
             if self._lock is not None:
                 self._lock.close()
 
-    async def acquire(self, digest: str, size: int, source: Source | None = None) -> BundleLease:
+    async def acquire(self, digest: str, size: int, given: bytes = b"") -> BundleLease:
         """The unpacked bundle, from disk or from the source.
 
         Args:
             digest: SHA-256, 64 hexadecimal digits.
             size: bytes of the archive as announced; 0: unknown.
-            source: asked instead of the cache's own.
+            given: the bundle, where it came with the order to run it; else the source is asked.
 
         Returns:
             A lease that the caller releases when no process uses the files any more.
@@ -171,11 +176,14 @@ class DigestCache:
         """
         self._forget_if_lost(digest)
         (HITS if digest in self._entries else MISSES).inc()
+        if given and digest not in self._entries and digest not in self._fetching:
+            self._take_given(digest, size, given)
         while digest not in self._entries:
             fetching = self._fetching.get(digest)
             if fetching is None:
                 fetching = self._fetching[digest] = asyncio.get_running_loop().create_future()
-                fetch = self._fetch(digest, size, source or self._source, fetching)
+                source = GivenBundle(given) if given else self._source
+                fetch = self._fetch(digest, size, source, fetching)
                 self._tasks.spawn(fetch, name=f"fetch {digest}")
             # Another entry may push this one out before this waiter runs again: look once more.
             await asyncio.shield(fetching)
@@ -185,6 +193,40 @@ class DigestCache:
         entry.leases += 1
         self._entries.move_to_end(digest)
         return BundleLease(self, entry, self._compiled)
+
+    def _take_given(self, digest: str, size: int, given: bytes) -> None:
+        """Unpacks most of what is given at once, without a task. What it cannot, `_fetch` does or refuses."""
+        found = only_file(given) if len(given) <= min(INLINE, self._limit(size)) else None
+        if found is None or hashlib.sha256(given).hexdigest() != digest:
+            return
+        partial = self._spares.take()
+        if partial is None:
+            return
+        try:
+            entry = self._name(partial, digest, found.write(partial, FILE, self._limits))
+        except (SidecarError, OSError) as error:
+            log.debug("given bundle not unpacked at once", digest=digest, error=str(error))
+            self._tasks.spawn(self._remove(partial), name=f"remove {digest}")
+        else:
+            self._enter(digest, entry)
+
+    def _limit(self, size: int) -> int:
+        """Bytes of an archive that was announced with a size; 0: unknown."""
+        return min(size, self._limits.bytes) if size else self._limits.bytes
+
+    def _name(self, partial: Path, digest: str, used: int) -> _Entry:
+        """What was unpacked there is complete."""
+        partial.chmod(CLOSED if self._mode != PRIVATE else OPEN)
+        folder = self._folder / f"{digest}.{used}"
+        partial.rename(folder)
+        return _Entry(folder, used)
+
+    def _enter(self, digest: str, entry: _Entry) -> None:
+        self._entries[digest] = entry
+        self._size += entry.size
+        entry.leases += 1  # the newest is wanted by someone
+        self.make_room()
+        entry.leases -= 1
 
     def _forget_if_lost(self, digest: str) -> None:
         """Notes the use, for the order at the next start; forgets an entry that someone removed."""
@@ -270,17 +312,13 @@ class DigestCache:
             log.exception("bundle failed", digest=digest)
             fail(done, BundleUnavailable(f"bundle {digest}: {type(error).__name__}: {error}"))
         else:
-            self._entries[digest] = entry
-            self._size += entry.size
-            entry.leases += 1  # the newest is wanted by someone
-            self.make_room()
-            entry.leases -= 1
+            self._enter(digest, entry)
             done.set_result(None)
         finally:
             del self._fetching[digest]
 
     async def _fetch_and_unpack(self, digest: str, size: int, source: Source) -> _Entry:
-        limit = min(size, self._limits.bytes) if size else self._limits.bytes
+        limit = self._limit(size)
         if size > self._limits.bytes:
             raise BundleRefused(f"bundle of {size} bytes; {self._limits.bytes} are allowed")
         with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=str(self._folder)) as archive:
@@ -294,13 +332,10 @@ class DigestCache:
                     used = unpack(archive, partial, self._limits)
                 else:
                     used = await in_thread(unpack, archive, partial, self._limits)
-                partial.chmod(CLOSED if self._mode != PRIVATE else OPEN)
-                folder = self._folder / f"{digest}.{used}"
-                partial.rename(folder)
+                return self._name(partial, digest, used)
             except BaseException:
                 await in_thread(remove_tree, partial)
                 raise
-        return _Entry(folder, used)
 
     async def _remove(self, doomed: Path) -> None:
         try:
@@ -322,7 +357,7 @@ class DigestCache:
                 if self._mode != PRIVATE:
                     self._close(entry)
                 found.append((path.stat().st_mtime, match[1], entry))
-            elif match or path.name.startswith(TEMPORARY):
+            elif match or path.name.startswith((TEMPORARY, PREFIX)):
                 remove_tree(path)
         if self._compiled is not None:
             self._compiled.restore({entry.folder.name for _, _, entry in found})

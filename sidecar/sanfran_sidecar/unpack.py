@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import tarfile
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 from sanfran_sidecar.errors import BundleRefused
 
@@ -30,6 +31,51 @@ class Limits:
 
     bytes: int
     files: int
+
+
+class OnlyFile(NamedTuple):
+    """The content of most bundles: one plain file in the root.
+
+    Attributes:
+        member: its header.
+        content: its bytes.
+    """
+
+    member: tarfile.TarInfo
+    content: memoryview
+
+    def write(self, root: Path, spare: str, limits: Limits) -> int:
+        """Does what `unpack` does, in a private folder with an empty file of its own.
+
+        Args:
+            spare: name of that file, which becomes the bundle's.
+        """
+        member = self.member
+        (name,) = _parts(member.name)
+        if member.size > limits.bytes:
+            raise BundleRefused(f"more than {limits.bytes} bytes of files")
+        path = os.path.join(root, spare)
+        fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        _fill(fd, [self.content], mode=_mode(member))
+        os.rename(path, os.path.join(root, name))
+        os.chmod(root, 0o555)
+        return -(-member.size // BLOCK) * BLOCK + BLOCK
+
+
+def only_file(bundle: bytes) -> OnlyFile | None:
+    """What is in an archive of nothing but one plain file in its root; None: it may be anything."""
+    try:
+        head = bundle[: tarfile.BLOCKSIZE]
+        member = tarfile.TarInfo.frombuf(head, tarfile.ENCODING, "surrogateescape")
+    except tarfile.HeaderError:
+        return None
+    end = tarfile.BLOCKSIZE + member.size
+    blocks = -(-end // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+    plain = member.isreg() and not member.issparse() and "/" not in member.name
+    # What `unpack` ends at: a block of zeros.
+    if not plain or bundle[blocks : blocks + tarfile.BLOCKSIZE] != bytes(tarfile.BLOCKSIZE):
+        return None
+    return OnlyFile(member, memoryview(bundle)[tarfile.BLOCKSIZE : end])
 
 
 def unpack(archive: IO[bytes], root: Path, limits: Limits) -> int:
@@ -69,7 +115,8 @@ def unpack(archive: IO[bytes], root: Path, limits: Limits) -> int:
                     if total > limits.bytes:
                         raise BundleRefused(f"more than {limits.bytes} bytes of files")
                     used += -(-member.size // BLOCK) * BLOCK
-                    _write(tar, member, path)
+                    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+                    _fill(os.open(path, flags, _mode(member)), _content(tar, member))
                 else:
                     raise BundleRefused(f"{member.name!r}: neither a file nor a folder nor a link")
         for _, target, path in links:
@@ -131,18 +178,27 @@ def _check_link(name: str, path: str, root: str) -> None:
         raise BundleRefused(f"{name!r}: links out of the folder")
 
 
-def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, path: str) -> None:
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[memoryview]:
     source = tar.extractfile(member)
     assert source is not None
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(path, flags, 0o555 if member.mode & 0o111 else 0o444)
+    left = member.size
+    while left:
+        data = memoryview(source.read(min(left, CHUNK)))
+        if not data:
+            raise BundleRefused(f"{member.name!r}: ends too early")
+        left -= len(data)
+        yield data
+
+
+def _mode(member: tarfile.TarInfo) -> int:
+    return 0o555 if member.mode & 0o111 else 0o444
+
+
+def _fill(fd: int, content: Iterable[memoryview], mode: int | None = None) -> None:
     try:
-        left = member.size
-        while left:
-            data = memoryview(source.read(min(left, CHUNK)))
-            if not data:
-                raise BundleRefused(f"{member.name!r}: ends too early")
-            left -= len(data)
+        if mode is not None:
+            os.fchmod(fd, mode)
+        for data in content:
             while data:  # a disk that gets full writes less before it refuses
                 data = data[os.write(fd, data) :]
     finally:

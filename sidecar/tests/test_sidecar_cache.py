@@ -15,6 +15,7 @@ from grpclib import GRPCError, Status
 from sanfran_proto.sanfran import v1 as pb
 from sanfran_sidecar.errors import BundleUnavailable
 from sanfran_sidecar.folders import FolderInUse, lock_folder, remove_tree
+from sanfran_sidecar.spares import KEPT
 
 if TYPE_CHECKING:
     from conftest import Bench
@@ -23,7 +24,14 @@ Machine = Callable[..., AbstractAsyncContextManager["Bench"]]
 
 
 def entries(bench: Bench) -> set[str]:
-    return {entry.name for entry in bench.cache_folder.iterdir()} - {"lock"}
+    names = {entry.name for entry in bench.cache_folder.iterdir()} - {"lock"}
+    return {name for name in names if not name.startswith("spare-")}
+
+
+async def spares(bench: Bench) -> None:
+    """Waits until all spare folders are there."""
+    while len(list(bench.cache_folder.glob("spare-*/empty"))) < KEPT:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
 
 
 async def test_a_bundle_is_kept_over_a_restart(short_path: Path, new_machine: Machine) -> None:
@@ -48,6 +56,45 @@ async def test_a_bundle_that_comes_with_the_order_is_not_fetched(bench: Bench) -
     assert (await stub.activate(order)).loaded is not None
     assert bench.api.fetches == []
     assert len(entries(bench)) == 1
+
+
+async def test_given_bundles_are_unpacked_alike_with_and_without_a_spare_folder(
+    bench: Bench,
+) -> None:
+    await spares(bench)
+    functions = [bench.api.function(f"// {number}") for number in range(KEPT + 3)]
+    sizes = set()
+    for function in functions:
+        given = bench.api.bundles[function.digest]
+        lease = await bench.cache.acquire(function.digest, function.bundle_bytes, given)
+        (file,) = lease.folder.iterdir()
+        sizes.add(lease.folder.suffix)
+        assert (lease.folder.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o555, 0o444)
+        assert file.read_text() == f"// {functions.index(function)}"
+        lease.release()
+    assert sizes == {".8192"}
+    assert len(entries(bench)) == len(functions)
+    await spares(bench)
+
+
+async def test_what_a_killed_process_left_of_spare_folders_is_removed(
+    short_path: Path, new_machine: Machine
+) -> None:
+    left = short_path / "bundles" / "spare-of-old"
+    left.mkdir(parents=True)
+    (left / "empty").touch()
+    async with new_machine(short_path):
+        assert not left.exists()
+
+
+async def test_a_given_bundle_that_cannot_be_named_is_tried_as_any(bench: Bench) -> None:
+    await spares(bench)
+    for spare in bench.cache_folder.glob("spare-*"):
+        remove_tree(spare)  # by someone else
+    function = bench.api.function()
+    given = bench.api.bundles[function.digest]
+    lease = await bench.cache.acquire(function.digest, function.bundle_bytes, given)
+    assert (lease.folder / "function.js").is_file()
 
 
 async def test_another_bundle_than_was_ordered_is_refused_and_the_pod_stays_generic(
@@ -94,7 +141,7 @@ async def test_the_longest_unused_bundle_makes_room_and_one_in_use_never_does(
         assert all(lease.folder.is_dir() for lease in (leases[0], second, third, fourth))
         leases[0].release()
         assert not leases[0].folder.exists()
-    assert len(list((short_path / "bundles").iterdir())) == 4
+    assert len(entries(bench)) == 3
 
 
 async def test_a_bundle_that_someone_removed_from_disk_is_fetched_again(

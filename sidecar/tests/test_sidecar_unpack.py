@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import os
 import tarfile
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sanfran_sidecar.errors import BundleRefused
 from sanfran_sidecar.folders import remove_tree
-from sanfran_sidecar.unpack import Limits, unpack
+from sanfran_sidecar.unpack import Limits, only_file, unpack
 
 LIMITS = Limits(bytes=10_000, files=10)
 
@@ -173,3 +177,52 @@ def test_a_tree_is_removed_whatever_is_in_it_and_no_link_is_followed(tmp_path: P
     remove_tree(tree)
     assert os.listdir(tmp_path) == ["outside"]
     assert os.listdir(outside) == ["kept"]
+
+
+def tree(root: Path) -> dict[str, tuple[int, bytes]]:
+    found = {str(path.relative_to(root)): path for path in root.rglob("*")}
+    return {name: (path.stat().st_mode, path.read_bytes()) for name, path in found.items()}
+
+
+@given(
+    name=st.sampled_from(["a.js", "..", ".", "a/b.js", "/a", "ü", "n" * 256, "n" * 255, "a\0b"])
+    | st.text(max_size=120),
+    kind=st.sampled_from(
+        [tarfile.REGTYPE, tarfile.AREGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, b"Z"]
+    ),
+    mode=st.integers(0, 0o7777),
+    content=st.binary(max_size=1500) | st.binary(min_size=9_999, max_size=10_001),
+    end=st.sampled_from([b"", bytes(512), bytes(1024), b"x" * 512, bytes(100), bytes(511) + b"x"]),
+)
+def test_what_is_taken_for_one_file_is_what_the_whole_reader_makes_of_it(
+    name: str, kind: bytes, mode: int, content: bytes, end: bytes
+) -> None:
+    made = member(name, kind, mode=mode)
+    made.size = len(content)
+    try:
+        head = made.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+    except (ValueError, UnicodeError):
+        return
+    bundle = head + content + bytes(-len(content) % 512) + end
+    found = only_file(bundle)
+    if found is None:
+        return
+
+    def outcome(write: Callable[[Path], int]) -> object:
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder) / "root"
+            root.mkdir()
+            try:
+                used = write(root)
+                return used, root.stat().st_mode, tree(root)
+            except BundleRefused as error:
+                return str(error)
+            finally:
+                root.chmod(0o700)
+
+    def from_spare(root: Path) -> int:
+        (root / "spare file").touch(0o600)
+        return found.write(root, "spare file", LIMITS)
+
+    whole = outcome(lambda root: unpack(io.BytesIO(bundle), root, LIMITS))
+    assert outcome(from_spare) == whole
