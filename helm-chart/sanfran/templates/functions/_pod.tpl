@@ -121,7 +121,8 @@ spec:
         httpGet:
           path: /readyz
           port: admin
-        periodSeconds: 5
+        # For people who look: the controllers connect as soon as the container runs.
+        periodSeconds: 15
         timeoutSeconds: 2
         failureThreshold: 2
       resources:
