@@ -40,6 +40,14 @@ def base_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def auth_ways(value: str) -> str:
+    """`none`, or ways to prove who one is, comma-separated."""
+    found = [one.strip() for one in value.split(",")]
+    if found != ["none"] and (len(set(found)) != len(found) or not set(found) <= {"basic", "jwt"}):
+        raise ValueError("is none of none, basic, jwt, and basic,jwt; try basic")
+    return ",".join(found)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiConfig(ServiceConfig):
     """See `sanfran-api --help`."""
@@ -55,12 +63,39 @@ class ApiConfig(ServiceConfig):
         help="address of gRPC: host:port (port 0 picks one) or unix:/path",
         parse=rpc_address,
     )
-    insecure_listen: bool = setting(
-        False,
-        help="allow REST, which asks nobody who they are, on an address that others can reach",
+    auth: str = setting(
+        "none",
+        help="how callers prove who they are: basic, jwt, basic,jwt; none: nobody is asked, on "
+        "loopback only",
+        parse=auth_ways,
+    )
+    users_file: str = setting("", help="users with passwords, a line each: NAME:HASH:GROUP,GROUP")
+    admin_password_file: str = setting(
+        "", help="file with the password of the user admin, who is in the group admin"
+    )
+    jwt_secret_file: str = setting("", help="file with the secret of tokens signed by HS256")
+    jwt_jwks: str = setting(
+        "", help="keys of tokens signed by RS256 or ES256: a JWKS file, or its https URL"
+    )
+    jwt_issuer: str = setting("", help="iss of every token")
+    jwt_audience: str = setting("", help="aud that every token is for")
+    jwt_user_claim: str = setting("sub", help="claim of a token that names the user")
+    jwt_groups_claim: str = setting(
+        "groups", help="claim of a token that lists groups; dots go into objects"
+    )
+    access_file: str = setting(
+        "", help="groups and their privileges, YAML or JSON; none: the built-in groups"
+    )
+    audit_file: str = setting(
+        "", help="file that who changed what is appended to; none: the service's log"
+    )
+    trust_forwarded: bool = setting(
+        False, help="take a client's address from X-Forwarded-For, behind a proxy that writes it"
     )
     allowed_hosts: str = setting(
-        "", help="names, comma-separated, under which REST may be called besides localhost and IPs"
+        "",
+        help="names, comma-separated, under which REST may be called besides localhost and IPs; "
+        "with --auth none: all names",
     )
     controllers: str = setting(
         "", help="gRPC addresses of the controllers, for status and logs; empty: none"
@@ -129,12 +164,56 @@ class ApiConfig(ServiceConfig):
     )
 
     def __post_init__(self) -> None:
-        host, _ = split_host_port(self.listen)
-        if not self.insecure_listen and not is_loopback(host):
+        if not self.ways:
+            self._check_open()
+        self._check_rpc()
+        if "basic" in self.ways and not (self.users_file or self.admin_password_file):
             raise ValueError(
-                f"--listen: {self.listen!r} can be reached from other machines, and REST asks "
-                "nobody who they are; try 127.0.0.1:8081, or add --insecure-listen where a "
-                "network or a proxy keeps strangers out"
+                "--auth: basic needs --users-file FILE or --admin-password-file FILE; `sanfran "
+                "hash-password NAME admin > users` makes a first one"
+            )
+        if "jwt" in self.ways:
+            self._check_jwt()
+
+    @property
+    def ways(self) -> frozenset[str]:
+        """How callers may prove who they are; empty: nobody is asked."""
+        return frozenset(self.auth.split(",")) - {"none"}
+
+    def _check_open(self) -> None:
+        host, _ = split_host_port(self.listen)
+        if not is_loopback(host):
+            raise ValueError(
+                f"--listen: {self.listen!r} can be reached from other machines, and nobody is asked "
+                "who they are; try --auth basic --admin-password-file FILE, or --listen "
+                "127.0.0.1:8081"
+            )
+
+    def _check_rpc(self) -> None:
+        # Whatever people have to show, services that show nothing get the code and env of all functions.
+        if self.rpc_listen.startswith("unix:") or self.rpc_secret or self.tls_dir:
+            return
+        host, _ = split_host_port(self.rpc_listen)
+        if not is_loopback(host):
+            raise ValueError(
+                f"--rpc-listen: {self.rpc_listen!r} can be reached from other machines, and services "
+                "prove nothing; try --tls-dir, --rpc-secret, or --rpc-listen 127.0.0.1:8091"
+            )
+
+    def _check_jwt(self) -> None:
+        if not (self.jwt_secret_file or self.jwt_jwks):
+            raise ValueError("--auth: jwt needs --jwt-jwks FILE|URL or --jwt-secret-file FILE")
+        for flag, value in (("issuer", self.jwt_issuer), ("audience", self.jwt_audience)):
+            if not value:
+                raise ValueError(
+                    f"--jwt-{flag}: missing; without it a token for anything else would do, try "
+                    + ("https://login.example.org" if flag == "issuer" else "sanfran")
+                )
+        parts = urlsplit(self.jwt_jwks)
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            raise ValueError(
+                f"--jwt-jwks: {self.jwt_jwks!r} is not encrypted, so anybody on the way could give "
+                "other keys; try https://"
             )
 
 

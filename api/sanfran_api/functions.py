@@ -100,10 +100,17 @@ class Functions:
         """
         return self._store.get(name)
 
-    async def page(self, after: str, limit: int, selector: Selector = EVERY) -> Page:
+    async def page(
+        self,
+        after: str,
+        limit: int,
+        selector: Selector = EVERY,
+        visible: Callable[[str], bool] = lambda _: True,
+    ) -> Page:
         """Functions whose names are greater than `after`, by name; at most `limit`.
 
         Args:
+            visible: only those whose names it knows; as with a selector, pages may be short.
             selector: only those that it matches; then a page may be short, or empty, and not the last.
         """
         found: list[tuple[pb.FunctionVersion, int]] = []
@@ -111,7 +118,11 @@ class Functions:
         while True:
             page = self._store.page(after, min(limit - len(found), READ_AT_ONCE))
             looked_at += len(page.functions)
-            found += [one for one in page.functions if selector.matches(labels_of(one[0]))]
+            found += [
+                one
+                for one in page.functions
+                if visible(one[0].name) and selector.matches(labels_of(one[0]))
+            ]
             after = page.next_after
             if not after or len(found) >= limit or looked_at >= MAX_LOOKED_AT:
                 return Page(found, after)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -15,6 +16,11 @@ from sanfran_common.rpc.tls import Tls
 from sanfran_common.telemetry.admin import AdminServer
 from sanfran_common.telemetry.logs import get_logger
 
+from sanfran_api.access.access import Access
+from sanfran_api.access.calls import AdmittedCalls
+from sanfran_api.access.hashing import COMMAND, print_user
+from sanfran_api.access.invocations import Invocations
+from sanfran_api.access.operations import FOR_USERS
 from sanfran_api.builds.builder import Builder
 from sanfran_api.builds.cache import BuildCache
 from sanfran_api.builds.npm import Npm, NpmLimits, find_node
@@ -24,6 +30,7 @@ from sanfran_api.config import ApiConfig
 from sanfran_api.controllers import Controllers
 from sanfran_api.functions import Functions
 from sanfran_api.intake import Intake
+from sanfran_api.rest.admission import Audited, admission
 from sanfran_api.rest.app import build_app
 from sanfran_api.rest.guard import Guard
 from sanfran_api.rest.server import RestServer
@@ -35,7 +42,10 @@ log = get_logger("api")
 
 
 def main() -> None:
-    """Runs the service until it is told to stop."""
+    """Runs the service until it is told to stop, or prints a user for its users file."""
+    if sys.argv[1:2] == [COMMAND]:
+        print_user(sys.argv[2:])
+        return
     config = parse_config(
         ApiConfig,
         prefix="SANFRAN_API",
@@ -82,6 +92,7 @@ async def serve(config: ApiConfig, life: Lifecycle) -> None:
                 config.controllers, secret=config.rpc_secret, tls=tls.to(Role.CONTROLLER)
             )
             await parts.enter_async_context(client)
+        access = await parts.enter_async_context(Access(config))
         app = build_app(
             functions,
             intake,
@@ -92,15 +103,29 @@ async def serve(config: ApiConfig, life: Lifecycle) -> None:
                 "max_unpacked_bytes": config.max_unpacked_bytes,
                 "max_files": config.max_files,
             },
+            admit=admission(access.gate, access.audit, trust_forwarded=config.trust_forwarded),
         )
         tasks = await parts.enter_async_context(OwnedTasks("api"))
         tasks.loop(store.run(), name="store")
         admin = await parts.enter_async_context(AdminServer(config.admin, life))
-        handlers = [ApiRpc(functions, intake, store, watchers)]
-        rpc = await parts.enter_async_context(
-            RpcServer(handlers, config.rpc_listen, secret=config.rpc_secret, tls=tls)
+        calls = AdmittedCalls(
+            ApiRpc(functions, intake, store, watchers, Invocations(access.gate, access.audit)),
+            access.gate,
+            access.audit,
+            secret=config.rpc_secret,
+            by_certificate=tls.on and not config.rpc_listen.startswith("unix:"),
         )
-        guard = Guard(app, _hosts(config.allowed_hosts))
+        # Who has neither secret nor certificate may only call what asks them who they are.
+        rpc = await parts.enter_async_context(
+            RpcServer(
+                [calls],
+                config.rpc_listen,
+                secret=config.rpc_secret,
+                tls=tls,
+                ask_themselves=frozenset() if access.gate.open else FOR_USERS,
+            )
+        )
+        guard = Guard(Audited(app, access.audit), _hosts(config, asks=not access.gate.open))
         rest = await parts.enter_async_context(
             RestServer(guard, config.listen, grace=config.stop_grace)
         )
@@ -137,5 +162,8 @@ def _builder(config: ApiConfig, limits: Limits) -> Builder:
     return Builder(npm, cache, limits, at_once=config.builds_at_once, waiting=config.builds_waiting)
 
 
-def _hosts(names: str) -> frozenset[str]:
-    return frozenset(name.strip().lower() for name in names.split(",") if name.strip())
+def _hosts(config: ApiConfig, *, asks: bool) -> frozenset[str] | None:
+    names = config.allowed_hosts.split(",")
+    listed = frozenset(name.strip().lower() for name in names if name.strip())
+    # A name that an attacker made resolve to us gets them nothing where callers are asked who they are.
+    return listed if listed or not asks else None

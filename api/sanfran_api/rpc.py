@@ -14,6 +14,10 @@ from sanfran_common.lifecycle import OwnedTasks
 from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
 
+from sanfran_api.access.audit import names_of
+from sanfran_api.access.calls import allow, current_caller, may_see, note_changed, shown
+from sanfran_api.access.invocations import Invocations
+from sanfran_api.access.privileges import Privilege
 from sanfran_api.errors import ApiError, BadRequest, SlowUpload
 from sanfran_api.functions import Code, Functions, Given
 from sanfran_api.intake import Intake, Upload
@@ -59,11 +63,18 @@ class ApiRpc(pb.ApiBase):
         intake: admits uploads.
         store: bundles and history.
         watchers: who follows it.
+        invocations: who may invoke private functions.
     """
 
     def __init__(
-        self, functions: Functions, intake: Intake, store: Store, watchers: Watchers
+        self,
+        functions: Functions,
+        intake: Intake,
+        store: Store,
+        watchers: Watchers,
+        invocations: Invocations,
     ) -> None:
+        self._invocations = invocations
         self._functions = functions
         self._intake = intake
         self._store = store
@@ -84,35 +95,59 @@ class ApiRpc(pb.ApiBase):
     async def create_function(self, messages: AsyncIterator[pb.Upload]) -> pb.FunctionVersion:
         with answering():
             async with self._received(messages) as (header, upload):
-                code = _code(header, upload)
-                made = await self._functions.create(header.name, code, _given(header) or {})
-            return made.version
+                given, code = _given(header) or {}, _code(header, upload)
+                note_changed(*names_of(given, code=True))
+                if header.name:
+                    allow(Privilege.CREATE, header.name)
+                by = current_caller().name
+                made = await self._functions.create(header.name, code, given, by=by)
+            return shown(made.version)
 
     async def update_function(self, messages: AsyncIterator[pb.Upload]) -> pb.FunctionVersion:
         with answering():
             async with self._received(messages) as (header, upload):
-                code = _code(header, upload)
-                given, of_version = _given(header), header.of_version or None
-                made = await self._functions.update(header.name, code, given, of_version=of_version)
-            return made.version
+                given, code = _given(header), _code(header, upload)
+                note_changed(*names_of(given or {}, code=code is not None))
+                if code is not None:
+                    allow(Privilege.UPDATE, header.name)
+                if given is not None or code is None:
+                    allow(Privilege.UPDATE_SETTINGS, header.name)
+                made = await self._functions.update(
+                    header.name,
+                    code,
+                    given,
+                    of_version=header.of_version or None,
+                    by=current_caller().name,
+                )
+            return shown(made.version)
 
     async def get_function(self, message: pb.GetFunctionRequest) -> pb.FunctionVersion:
         with answering():
-            return self._functions.get(message.name)
+            allow(Privilege.LIST, message.name)
+            return shown(self._functions.get(message.name))
 
     async def list_functions(self, message: pb.ListFunctionsRequest) -> pb.ListFunctionsResponse:
         with answering():
             page = await self._functions.page(
-                message.after, min(message.limit or PAGE, MAX_PAGE), parse_selector(message.labels)
+                message.after,
+                min(message.limit or PAGE, MAX_PAGE),
+                parse_selector(message.labels),
+                may_see(),
             )
         return pb.ListFunctionsResponse(
-            functions=[function for function, _ in page.functions], next_after=page.next_after
+            functions=[shown(function) for function, _ in page.functions],
+            next_after=page.next_after,
         )
 
     async def delete_function(self, message: pb.DeleteFunctionRequest) -> pb.DeleteFunctionResponse:
         with answering():
+            allow(Privilege.DELETE, message.name)
             await self._functions.delete(message.name, of_version=message.of_version or None)
         return pb.DeleteFunctionResponse()
+
+    async def authorize(self, message: pb.AuthorizeRequest) -> pb.AuthorizeResponse:
+        with answering():
+            return await self._invocations.authorize(message)
 
     async def _watch(self, stream: Stream[pb.WatchFunctionsRequest, pb.FunctionEvent]) -> None:
         first = await stream.recv_message()

@@ -135,9 +135,50 @@ async def test_rest_is_not_offered_to_other_machines_unasked() -> None:
     for address in ("0.0.0.0:8081", "[::]:8081", "example.com:8081", "192.168.1.5:80"):
         code, error = await refused("--listen", address)
         assert code == 2
-        assert "--insecure-listen" in error
+        assert "--auth basic" in error
     code, error = await refused("--listen", "nonsense")
     assert (code, "--listen" in error) == (2, True)
+
+
+async def test_services_on_other_machines_have_to_prove_that_they_are_ours() -> None:
+    code, error = await refused("--rpc-listen", "0.0.0.0:8091")
+    assert code == 2
+    assert "try --tls-dir, --rpc-secret" in error
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--auth", "basic"], "needs --users-file FILE or --admin-password-file"),
+        (["--auth", "digest"], "'digest' is none of none, basic, jwt"),
+        (["--auth", "basic,none"], "is none of none, basic, jwt"),
+        (["--auth", "jwt"], "needs --jwt-jwks"),
+        (["--auth", "jwt", "--jwt-jwks", "https://x/keys"], "--jwt-issuer: missing"),
+        (
+            ["--auth", "jwt", "--jwt-jwks", "x", "--jwt-issuer", "me"],
+            "--jwt-audience: missing",
+        ),
+        (
+            [
+                "--auth",
+                "jwt",
+                "--jwt-jwks",
+                "http://10.0.0.1/keys",
+                "--jwt-issuer",
+                "me",
+                "--jwt-audience",
+                "us",
+            ],
+            "try https://",
+        ),
+    ],
+)
+async def test_settings_of_access_that_do_not_go_together_are_refused(
+    flags: list[str], message: str
+) -> None:
+    code, error = await refused(*flags)
+    assert code == 2
+    assert message in error
 
 
 async def refused(*flags: str) -> tuple[int | None, str]:

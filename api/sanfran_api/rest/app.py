@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version as installed_version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI, Request
 
 from sanfran_api.controllers import Controllers
 from sanfran_api.functions import Functions
@@ -23,12 +24,14 @@ def build_app(
     *,
     public_url: str,
     limits: dict[str, int],
+    admit: Callable[[Request], Awaitable[None]],
 ) -> FastAPI:
     """The application, without what `guard` adds.
 
     Args:
         public_url: of the router.
         limits: shown to clients.
+        admit: raises for those who may not; see `admission`.
     """
     app = FastAPI(
         title="SanFran",
@@ -38,7 +41,8 @@ def build_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        responses=errors(),
+        responses=errors(401, 403, 429),
+        dependencies=[Depends(admit)],
     )
     app.include_router(service_routes(controllers, public_url=public_url, limits=limits))
     app.include_router(function_routes(functions, intake, controllers, public_url=public_url))

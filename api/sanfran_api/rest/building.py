@@ -59,12 +59,14 @@ class BuildAnswer(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         lines: asyncio.Queue[str | None] = asyncio.Queue()  # bounded by what a build may write
+        state = scope["state"]
         async with OwnedTasks("build answer") as tasks:
             work = tasks.spawn(self._run(lines), name="work")
             started = False
             while (line := await lines.get()) is not None:
                 if not started:
                     started = True
+                    state["outcome"] = 0  # for the audit log: the status says nothing yet
                     await send(
                         {
                             "type": "http.response.start",
@@ -80,10 +82,12 @@ class BuildAnswer(Response):
             await outcome(scope, receive, send)
             return
         if isinstance(outcome, ApiError):
-            request_id = scope["state"]["request_id"]
+            request_id = state["request_id"]
+            state["outcome"], state["error_code"] = outcome.http_status, outcome.code
             error = error_detail(outcome.code, outcome.message, request_id, field=outcome.field)
             await _send_line({"status": outcome.http_status, "error": error}, send)
         else:
+            state["outcome"] = outcome.status_code
             function = json.loads(bytes(outcome.body))
             await _send_line({"status": outcome.status_code, "function": function}, send)
         await send({"type": "http.response.body", "body": b""})

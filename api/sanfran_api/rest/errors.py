@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from fastapi import FastAPI, Request
@@ -9,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from sanfran_api.access.errors import KeysMissing, TooManyFailures, Unauthenticated
 from sanfran_api.errors import ApiError, Busy
 from sanfran_api.names import shorten
 from sanfran_api.rest.guard import code_of, error_answer
@@ -26,8 +28,14 @@ def shape_errors(app: FastAPI) -> None:
             request.state.request_id,
             field=error.field,
         )
-        if isinstance(error, Busy):
+        request.state.error_code = error.code
+        if isinstance(error, Busy | KeysMissing):
             answer.headers["retry-after"] = "1"
+        elif isinstance(error, TooManyFailures):
+            answer.headers["retry-after"] = str(math.ceil(error.retry_after))
+        elif isinstance(error, Unauthenticated):
+            for challenge in error.challenges:
+                answer.headers.append("www-authenticate", challenge)
         return answer
 
     @app.exception_handler(HTTPException)

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.responses import JSONResponse
 
+from sanfran_api.access.privileges import Privilege
 from sanfran_api.controllers import Controllers
 from sanfran_api.errors import BadRequest
 from sanfran_api.functions import Code, Deployed, Functions
@@ -15,6 +16,7 @@ from sanfran_api.intake import Intake
 from sanfran_api.labels import parse_selector
 from sanfran_api.names import shorten
 from sanfran_api.rest import models
+from sanfran_api.rest.admission import caller_of, note_change
 from sanfran_api.rest.building import BuildAnswer, Say, ended_with_client, wants_lines
 from sanfran_api.rest.forms import Form, received
 from sanfran_api.rest.openapi import BUILD_LOG, PREFIX, errors, form_body
@@ -41,8 +43,10 @@ def function_routes(
     """
     routes = APIRouter(prefix=f"{PREFIX}/functions", tags=["functions"])
 
-    def deployed(made: Deployed, status: int, headers: dict[str, str]) -> JSONResponse:
-        shown = models.fields_of(made.version, public_url)
+    def deployed(
+        made: Deployed, request: Request, status: int, headers: dict[str, str]
+    ) -> JSONResponse:
+        shown = models.fields_of(made.version, public_url, caller_of(request))
         answer = models.Deployed(**shown, applied=made.applied)
         return JSONResponse(
             answer.model_dump(mode="json"),
@@ -68,10 +72,13 @@ def function_routes(
             fields = frozenset({"name", "settings", "build", "source"})
             async with received(request, intake, texts=fields) as form, ended_with_client(request):
                 given = parse_settings(form.texts.get("settings", "{}"))
-                name = form.texts.get("name", "")
-                made = await functions.create(name, _code(form, say), given)
+                name, caller = form.texts.get("name", ""), caller_of(request)
+                note_change(request, name, given, code=True)
+                if name:
+                    caller.check(Privilege.CREATE, name)
+                made = await functions.create(name, _code(form, say), given, by=caller.name)
             location = f"{PREFIX}/functions/{made.version.name}"
-            return deployed(made, 201, {"location": location})
+            return deployed(made, request, 201, {"location": location})
 
         return BuildAnswer(work) if wants_lines(request) else await work(_unheard)
 
@@ -101,9 +108,16 @@ def function_routes(
             async with received(request, intake, texts=fields) as form, ended_with_client(request):
                 text = form.texts.get("settings")
                 given = None if text is None else parse_settings(text)
-                code = _code(form, say)
-                made = await functions.update(name, code, given, of_version=of_version)
-            return deployed(made, 200, {})
+                code, caller = _code(form, say), caller_of(request)
+                note_change(request, name, given, code=code is not None)
+                if code is not None:
+                    caller.check(Privilege.UPDATE, name)
+                if given is not None:
+                    caller.check(Privilege.UPDATE_SETTINGS, name)
+                made = await functions.update(
+                    name, code, given, of_version=of_version, by=caller.name
+                )
+            return deployed(made, request, 200, {})
 
         return BuildAnswer(work) if wants_lines(request) else await work(_unheard)
 
@@ -114,6 +128,7 @@ def function_routes(
         response_model_exclude_none=True,
     )
     async def list_functions(
+        request: Request,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Functions at most.")] = PAGE,
         after: Annotated[str, Query(description="Names greater than this.")] = "",
         status: Annotated[bool, Query(description="Say what becomes of them, too.")] = False,
@@ -122,14 +137,20 @@ def function_routes(
             Query(description="Only those that have it, as key=value or key; all, if repeated."),
         ] = None,
     ) -> models.Functions:
-        """Functions by name, page by page. Pages of those with a label may be short, or empty."""
-        page = await functions.page(after, limit, parse_selector(label or ()))
+        """Functions by name, page by page. A page may be short, or empty, and not the last."""
+        caller = caller_of(request)
+        page = await functions.page(
+            after,
+            limit,
+            parse_selector(label or ()),
+            lambda name: caller.may(Privilege.LIST, name),
+        )
         names = [one.name for one, _ in page.functions]
         told = await controllers.statuses(names) if status and names else {}
         return models.Functions(
             functions=[
                 models.FunctionWithStatus(
-                    **models.fields_of(one, public_url),
+                    **models.fields_of(one, public_url, caller),
                     status=models.status_of(told[one.name]) if one.name in told else None,
                 )
                 for one, _ in page.functions
@@ -143,12 +164,12 @@ def function_routes(
         responses=errors(404),
         response_model_exclude_none=True,
     )
-    async def get_function(name: str) -> models.FunctionWithStatus:
+    async def get_function(name: str, request: Request) -> models.FunctionWithStatus:
         """A function, its current version, and what becomes of it."""
         function = functions.get(name)
         status = await controllers.status(name)
         return models.FunctionWithStatus(
-            **models.fields_of(function, public_url),
+            **models.fields_of(function, public_url, caller_of(request)),
             status=models.status_of(status) if status is not None else None,
         )
 

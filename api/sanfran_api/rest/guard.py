@@ -1,7 +1,7 @@
 """What holds for every request: an id, who may ask, how many at once, and an answer for every error.
 
-REST has no login, so a web page that a developer happens to visit must not reach it through the
-browser. Browsers say where a request comes from (`Origin`), and an attacker's name that resolves to
+Where REST asks nobody who they are, a web page that a developer happens to visit must not reach it
+through the browser; where it does, the browser may know the password. Browsers say where a request comes from (`Origin`), and an attacker's name that resolves to
 this machine (DNS rebinding) stands in `Host`: both are checked, see docs/rest.md.
 """
 
@@ -33,10 +33,10 @@ class Guard:
     """Wraps the application.
 
     Args:
-        hosts: names that `Host` may have besides localhost and IP addresses.
+        hosts: names that `Host` may have besides localhost and IP addresses; None: any.
     """
 
-    def __init__(self, app: ASGIApp, hosts: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp, hosts: frozenset[str] | None) -> None:
         self._app = app
         self._hosts = hosts
         self._running = 0
@@ -78,7 +78,7 @@ class Guard:
 
     def _refuse(self, headers: Headers, request_id: str) -> JSONResponse | None:
         host = headers.get("host", "")
-        if not self._knows(_host_name(host)):
+        if self._hosts is not None and not self._knows(_host_name(host), self._hosts):
             return error_answer(
                 403,
                 "forbidden_host",
@@ -100,8 +100,8 @@ class Guard:
             return refusal
         return None
 
-    def _knows(self, name: str) -> bool:
-        if name == "localhost" or name.endswith(".localhost") or name in self._hosts:
+    def _knows(self, name: str, hosts: frozenset[str]) -> bool:
+        if name == "localhost" or name.endswith(".localhost") or name in hosts:
             return True
         try:
             ipaddress.ip_address(name)

@@ -8,6 +8,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 from sanfran_proto.sanfran import v1 as pb
 
+from sanfran_api.access.privileges import Privilege
+from sanfran_api.access.rules import Caller as Who
 from sanfran_api.settings import Settings, stored
 
 
@@ -58,6 +60,10 @@ class Function(Answer):
     created_by: str = Field(description="Who made it; empty: nobody was asked.")
     note: str = Field(description="Why it is there; empty: it was made of what its maker sent.")
     url: str = Field(description="Where it answers.", examples=["http://127.0.0.1:8080/fn/hello"])
+    hidden: list[str] = Field(
+        description="Settings that are shown empty, because you lack settings:view on it.",
+        examples=[["env"]],
+    )
 
 
 class FunctionWithStatus(Function):
@@ -159,15 +165,36 @@ class Error(Answer):
     error: ErrorDetail
 
 
-def fields_of(version: pb.FunctionVersion, public_url: str) -> dict[str, Any]:
-    """The fields of `Function`."""
+class Caller(Answer):
+    """Who asks, and what they may do."""
+
+    user: str = Field(description="Empty: nobody is asked here.")
+    groups: list[str]
+    privileges: list[str] = Field(description="On at least one function.")
+
+
+HIDDEN = ("env",)
+"""Settings that only those who have settings:view get to see."""
+
+
+def fields_of(version: pb.FunctionVersion, public_url: str, caller: Who) -> dict[str, Any]:
+    """The fields of `Function`.
+
+    Args:
+        caller: who gets to see them.
+    """
+    settings = stored(version.settings)
+    hidden = [] if caller.may(Privilege.VIEW_SETTINGS, version.name) else list(HIDDEN)
+    if hidden:
+        settings = settings.model_copy(update={key: {} for key in hidden})
     return {
         "name": version.name,
         "version": version.version,
         "digest": version.digest,
         "bundle_bytes": version.bundle_bytes,
         "entry": version.entry,
-        "settings": stored(version.settings),
+        "settings": settings,
+        "hidden": hidden,
         "source": version.source,
         "created_at": timestamp(version.created_at_ms),
         "created_by": version.created_by,
@@ -194,8 +221,8 @@ def status_of(status: pb.FunctionStatus) -> Status:
     )
 
 
-def pool_of(address: str, pool: pb.PoolStatus) -> Pool:
-    """As a controller told it."""
+def pool_of(address: str, pool: pb.PoolStatus, caller: Who) -> Pool:
+    """As a controller told it, without decisions about functions that the caller may not see."""
     return Pool(
         controller=pool.controller,
         address=address,
@@ -223,6 +250,7 @@ def pool_of(address: str, pool: pb.PoolStatus) -> Pool:
                 facts=one.facts,
             )
             for one in pool.decisions
+            if not one.function or caller.may(Privilege.LIST, one.function)
         ],
     )
 

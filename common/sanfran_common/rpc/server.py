@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import hmac
 import os
+import typing
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from betterproto2.grpclib import ServiceBase
 from grpclib import GRPCError, Status
 from grpclib.const import Cardinality, Handler
 from grpclib.protocol import H2Protocol
@@ -30,6 +30,14 @@ CLOSE_PATIENCE = 1.0
 """Seconds until what a client does not read is thrown away at a stop."""
 
 Serving = health.HealthCheckResponseServingStatus
+
+
+class Mapped(typing.Protocol):
+    """A service: its methods by path."""
+
+    def __mapping__(self) -> dict[str, Handler]: ...
+
+
 Method = Callable[[Stream[Any, Any]], Awaitable[None]]
 
 
@@ -42,20 +50,24 @@ class RpcServer:
         secret: calls without it are UNAUTHENTICATED; empty: everyone may call.
         fence: refuses those who were replaced; None: nobody is.
         tls: where it is on, connections over TCP are TLS, and `roles.CALLERS` says who may call.
+        ask_themselves: names of methods that may be called without secret and certificate, because they
+            ask for other proof themselves.
     """
 
     def __init__(
         self,
-        handlers: Sequence[ServiceBase],
+        handlers: Sequence[Mapped],
         address: str,
         *,
         secret: str = "",
         fence: TermFence | None = None,
         tls: Tls | None = None,
+        ask_themselves: frozenset[str] = frozenset(),
     ) -> None:
         over_tcp = not address.startswith(UNIX)
         self._tls = tls if tls is not None and tls.on and over_tcp else None
         self._listener: TlsListener | None = None
+        self._ask_themselves = ask_themselves
         self._expected = f"Bearer {secret}" if secret else ""
         self._fence = fence
         self._health = _Health()
@@ -74,7 +86,10 @@ class RpcServer:
             await self._server.start(path=path)
             os.chmod(path, 0o600)
         elif self._tls is not None:
-            self._listener = self._server.tls_listener(self._tls, *split_host_port(self.address))
+            host, number = split_host_port(self.address)
+            self._listener = self._server.tls_listener(
+                self._tls, host, number, strangers=bool(self._ask_themselves)
+            )
             self.address = join_host_port(*self._listener.sockets[0].getsockname()[:2])
             await self._listener.__aenter__()
         else:
@@ -116,9 +131,12 @@ class RpcServer:
         """The method behind the check of who calls, and the count of running calls."""
         ends_by_itself = not method.cardinality.value.server_streaming
         func = cast("Method", method.func)
+        asks = path.rpartition("/")[2] in self._ask_themselves
 
         async def guarded(stream: Stream[Any, Any]) -> None:
-            self._admit(path, stream)
+            if not asks:
+                self._check_caller(path, stream)
+            self._admit(stream)
             if not ends_by_itself:
                 await func(stream)
                 return
@@ -138,7 +156,7 @@ class RpcServer:
             method.reply_type,
         )
 
-    def _admit(self, path: str, stream: Stream[Any, Any]) -> None:
+    def _check_caller(self, path: str, stream: Stream[Any, Any]) -> None:
         if self._tls is not None:
             caller = caller_of(stream)
             if (why := refusal(path, caller)) is not None:
@@ -148,6 +166,8 @@ class RpcServer:
             given = stream.metadata.get("authorization", "") if stream.metadata else ""
             if not hmac.compare_digest(str(given).encode(), self._expected.encode()):
                 raise GRPCError(Status.UNAUTHENTICATED, "metadata authorization: not the secret")
+
+    def _admit(self, stream: Stream[Any, Any]) -> None:
         if self._fence is not None:
             self._fence.admit(stream.metadata or {})
         if self._draining:
@@ -163,8 +183,8 @@ def caller_of(stream: Stream[Any, Any]) -> Role | None:
 class _Guarded:
     """A service whose every method passes `RpcServer.guard`."""
 
-    def __init__(self, service: ServiceBase, server: RpcServer) -> None:
-        self._service = cast("Any", service)
+    def __init__(self, service: Mapped, server: RpcServer) -> None:
+        self._service = service
         self._server = server
 
     def __mapping__(self) -> dict[str, Handler]:
@@ -185,12 +205,12 @@ class _ClosingServer(Server):
         tracked.all = self._protocols
         return tracked
 
-    def tls_listener(self, tls: Tls, host: str, port: int) -> TlsListener:
+    def tls_listener(self, tls: Tls, host: str, port: int, *, strangers: bool) -> TlsListener:
         """In place of `start`; the caller opens it."""
         listener = TlsListener(
             self._protocol_factory,
             tls,
-            strangers=takes_strangers(self._mapping),
+            strangers=strangers or takes_strangers(self._mapping),
             host=host,
             port=port,
         )

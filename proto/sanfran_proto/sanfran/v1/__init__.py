@@ -10,6 +10,8 @@ __all__ = (
     "AdoptPodRequest",
     "ApiBase",
     "ApiStub",
+    "AuthorizeRequest",
+    "AuthorizeResponse",
     "BundleChunk",
     "ControllerBase",
     "ControllerStub",
@@ -213,6 +215,12 @@ class ActivateFunctionRequest(betterproto2.Message):
     A pod that still loads the function will do: see "Early routes" in docs/contracts.md.
     """
 
+    authorized: "bool" = betterproto2.field(5, betterproto2.TYPE_BOOL)
+    """
+    Those who ask for it may invoke it. Without, a private function is not activated: the answer is a Route
+    without endpoints that says so.
+    """
+
 
 default_message_pool.register_message(
     "sanfran.v1", "ActivateFunctionRequest", ActivateFunctionRequest
@@ -275,6 +283,64 @@ class AdoptPodRequest(betterproto2.Message):
 
 
 default_message_pool.register_message("sanfran.v1", "AdoptPodRequest", AdoptPodRequest)
+
+
+@dataclass(eq=False, repr=False)
+class AuthorizeRequest(betterproto2.Message):
+    authorization: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    as in the header; empty: none
+    """
+
+    function: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+
+    address: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    the client's, for limits of failures and the audit log
+    """
+
+    request_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+
+
+default_message_pool.register_message("sanfran.v1", "AuthorizeRequest", AuthorizeRequest)
+
+
+@dataclass(eq=False, repr=False)
+class AuthorizeResponse(betterproto2.Message):
+    status: "int" = betterproto2.field(1, betterproto2.TYPE_UINT32)
+    """
+    200: they may; else the answer to the request: 401, 403, 429
+    """
+
+    code: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    of that answer
+    """
+
+    message: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+
+    user: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    who it is, when they may
+    """
+
+    ttl_ms: "int" = betterproto2.field(5, betterproto2.TYPE_UINT32)
+    """
+    how long the same question has the same answer
+    """
+
+    challenges: "list[str]" = betterproto2.field(6, betterproto2.TYPE_STRING, repeated=True)
+    """
+    values of WWW-Authenticate, of a 401
+    """
+
+    retry_after: "int" = betterproto2.field(7, betterproto2.TYPE_UINT32)
+    """
+    seconds, of a 429
+    """
+
+
+default_message_pool.register_message("sanfran.v1", "AuthorizeResponse", AuthorizeResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -1156,6 +1222,11 @@ class Route(betterproto2.Message):
     bytes of a request's body; 0: the router's own limit
     """
 
+    private: "bool" = betterproto2.field(10, betterproto2.TYPE_BOOL)
+    """
+    only those may call it whom Api.Authorize allows to
+    """
+
     early: "bool" = betterproto2.field(15, betterproto2.TYPE_BOOL)
     """
     its pod still loads; only for the requests that wait for this answer
@@ -1510,6 +1581,28 @@ class ApiStub(betterproto2_grpclib.ServiceStub):
             metadata=metadata,
         ):
             yield response
+
+    async def authorize(
+        self,
+        message: "AuthorizeRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "AuthorizeResponse":
+        """
+        Whether who sent these credentials may invoke a function that is private. Asked by routers. An
+        answer that says no is an answer, too.
+        """
+
+        return await self._unary_unary(
+            "/sanfran.v1.Api/Authorize",
+            message,
+            AuthorizeResponse,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
 
 
 class ControllerStub(betterproto2_grpclib.ServiceStub):
@@ -1969,6 +2062,14 @@ class ApiBase(betterproto2_grpclib.ServiceBase):
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
         yield BundleChunk()
 
+    async def authorize(self, message: "AuthorizeRequest") -> "AuthorizeResponse":
+        """
+        Whether who sent these credentials may invoke a function that is private. Asked by routers. An
+        answer that says no is an answer, too.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
     async def __rpc_create_function(
         self, stream: "grpclib.server.Stream[Upload, FunctionVersion]"
     ) -> None:
@@ -2028,6 +2129,14 @@ class ApiBase(betterproto2_grpclib.ServiceBase):
             request,
         )
 
+    async def __rpc_authorize(
+        self, stream: "grpclib.server.Stream[AuthorizeRequest, AuthorizeResponse]"
+    ) -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.authorize(request)
+        await stream.send_message(response)
+
     def __mapping__(self) -> "dict[str, grpclib.const.Handler]":
         return {
             "/sanfran.v1.Api/CreateFunction": grpclib.const.Handler(
@@ -2071,6 +2180,12 @@ class ApiBase(betterproto2_grpclib.ServiceBase):
                 grpclib.const.Cardinality.UNARY_STREAM,
                 FetchBundleRequest,
                 BundleChunk,
+            ),
+            "/sanfran.v1.Api/Authorize": grpclib.const.Handler(
+                self.__rpc_authorize,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                AuthorizeRequest,
+                AuthorizeResponse,
             ),
         }
 
