@@ -62,6 +62,10 @@ bench: $(READY) ## measure, each figure beside its reference from the same run
 chaos: $(READY) ## for two minutes under load, everything that may go wrong; prints what it cost
 	@exec $(BIN)/python -m tests.chaos
 
+.PHONY: e2e
+e2e: $(READY) ## end-to-end tests on the cluster that KUBECONFIG names (E2E_IMAGE_REGISTRY=, E2E_IMAGE_TAG=, E2E_PULL_POLICY=)
+	@SANFRAN_E2E=1 $(BIN)/python -m pytest -q tests/e2e
+
 .PHONY: proto
 proto: $(READY) ## generate the Python code of the contracts
 	$(BIN)/python proto/generate.py proto/sanfran_proto
