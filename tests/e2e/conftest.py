@@ -67,14 +67,6 @@ def figures() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def helm() -> str:
-    found = shutil.which("helm")
-    if found is None:
-        pytest.fail("no helm on the PATH")
-    return found
-
-
-@pytest.fixture(scope="session")
 def namespace() -> Iterator[Namespace]:
     one = Namespace(f"sanfran-e2e-{secrets.token_hex(3)}")
     one.create()
@@ -86,12 +78,8 @@ def namespace() -> Iterator[Namespace]:
 
 
 @pytest.fixture(scope="session")
-def release(
-    namespace: Namespace, helm: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Release]:
-    one = Release(
-        namespace, "sanfran", Images.of_environment(), helm, tmp_path_factory.mktemp("release")
-    )
+def release(namespace: Namespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Release]:
+    one = Release(namespace, "sanfran", Images.of_environment(), tmp_path_factory.mktemp("release"))
     one.upgrade()
     yield one
     if not os.environ.get("E2E_KEEP"):

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.chart.helm import CHART, helm
 from tests.e2e.kubectl import LONG, Namespace, Object, run
 
-CHART = Path(__file__).parents[2] / "helm-chart" / "sanfran"
 SANFRAN = Path(sys.executable).with_name("sanfran")
 
 SMALL = {
@@ -54,18 +54,14 @@ class Release:
         namespace: exists.
         name: of the release.
         images: to run.
-        helm: the program.
         folder: exists and is empty: for function code and values.
     """
 
-    def __init__(
-        self, namespace: Namespace, name: str, images: Images, helm: str, folder: Path
-    ) -> None:
+    def __init__(self, namespace: Namespace, name: str, images: Images, folder: Path) -> None:
         self.namespace = namespace
         self.name = name
         self.fullname = name if "sanfran" in name else f"{name}-sanfran"
         self.images = images
-        self._helm = helm
         self._folder = folder
 
     @property
@@ -83,7 +79,7 @@ class Release:
         """Runs a helm command on this release; see `run`."""
         patience = ["--timeout", f"{LONG:.0f}s"]
         names = [*args, "--namespace", self.namespace.name, *patience]
-        return run(self._helm, command, self.name, *names, timeout=LONG + 30)
+        return run(helm(), command, self.name, *names, timeout=LONG + 30)
 
     def upgrade(self, changed: dict[str, Any] | None = None) -> None:
         """Installs, or upgrades with further values, and waits until all runs."""

@@ -58,11 +58,11 @@ def test_new_certificates_under_load_fail_no_request(release: Release, visitor: 
 
 
 def test_two_releases_share_a_namespace_and_the_second_leaves_nothing_behind(
-    release: Release, visitor: Visitor, helm: str, namespace: Namespace, tmp_path: Path
+    release: Release, visitor: Visitor, namespace: Namespace, tmp_path: Path
 ) -> None:
     release.deploy("twin", says("first"))
     before = namespace.everything()
-    other = Release(namespace, "other", release.images, helm, tmp_path)
+    other = Release(namespace, "other", release.images, tmp_path)
     other.upgrade()
     other.deploy("twin", says("second"))
     assert visitor.get("twin").ok == "first"
