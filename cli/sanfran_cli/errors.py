@@ -67,6 +67,10 @@ class VersionChanged(ApiRefused):
     """412: the function is not at the version that the change was meant for."""
 
 
+class BuildFailed(ApiRefused):
+    """422, 502: the dependencies of the code could not be installed; the text has npm's reason."""
+
+
 class TooManyRequests(ApiRefused):
     """429: too many failures to log in; `retry_after` says how long to wait."""
 
@@ -109,7 +113,8 @@ def refusal(api: str, status: int, headers: Mapping[str, str], body: bytes) -> R
     """
     try:
         error = json.loads(body)["error"]
-        return _KINDS.get(status, ApiRefused)(
+        kind = BuildFailed if error["code"] == "build_failed" else _KINDS.get(status, ApiRefused)
+        return kind(
             status,
             error["code"],
             error["message"],

@@ -12,6 +12,8 @@ from sanfran_cli.errors import Refused
 
 COMMANDS = {
     "up": "engine",
+    "init": "init",
+    "deploy": "deploy",
     "create": "functions",
     "update": "functions",
     "get": "functions",

@@ -1,7 +1,8 @@
-"""What is uploaded: a file as it is, a folder as a tgz."""
+"""What is uploaded: a file as it is, a folder as a tgz without what its `.sanfranignore` names."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tarfile
 import tempfile
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from pathspec import GitIgnoreSpec
+
 from sanfran_cli.errors import Refused
 
 IN_MEMORY_BYTES = 4 * 1024 * 1024
@@ -18,6 +21,10 @@ IN_MEMORY_BYTES = 4 * 1024 * 1024
 
 LEFT_OUT = frozenset({".git", ".DS_Store"})
 """Never part of a function, and a history can be larger than everything else."""
+IGNORE = ".sanfranignore"
+LEFT_OUT_ON_TOP = frozenset({IGNORE, "sanfran.yaml"})
+"""They say what a function is, and are nothing of it."""
+READ_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +77,53 @@ def open_upload(path: Path, packed: Callable[[int], object] = lambda _: None) ->
 
 def folder_bytes(path: Path) -> int:
     """How many bytes of files a folder would pack, for a progress bar."""
-    return sum(one.lstat().st_size for one in _members(path) if one.is_file())
+    return sum(one.lstat().st_size for one in members(path) if one.is_file())
+
+
+def fingerprint(path: Path, *, build: bool = True) -> str:
+    """What tells code apart, as `source` of a function: the same for the same names, contents,
+    executable bits and links, whenever and wherever it is read.
+
+    Args:
+        path: a file, an archive or a folder.
+        build: whether the service installs its dependencies, which makes another bundle.
+
+    Raises:
+        Refused: it cannot be read.
+    """
+    digest = hashlib.sha256(b"" if build else b"as it is\n")
+
+    def add(kind: str, name: str, content: bytes) -> None:
+        digest.update(f"{kind} {len(name.encode())} {name} {len(content)} ".encode() + content)
+
+    try:
+        if not path.is_dir():
+            add("file", path.name, _digest_of(path))
+        else:
+            for member in members(path):
+                name = member.relative_to(path).as_posix()
+                if member.is_symlink():
+                    add("link", name, os.fsencode(os.readlink(member)))
+                elif member.is_file():
+                    kind = "program" if member.stat().st_mode & 0o111 else "file"
+                    add(kind, name, _digest_of(member))
+    except OSError as error:
+        raise Refused(f"{error.filename or path}: {error.strerror or error}") from error
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _digest_of(path: Path) -> bytes:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while part := file.read(READ_BYTES):
+            digest.update(part)
+    return digest.digest()
 
 
 def _pack(folder: Path, into: IO[bytes], packed: Callable[[int], object]) -> None:
     # Level 1: on one machine, and on most networks, more effort costs more time than it saves.
     with tarfile.open(fileobj=into, mode="w:gz", compresslevel=1) as archive:
-        for path in _members(folder):
+        for path in members(folder):
             member = archive.gettarinfo(path, arcname=str(path.relative_to(folder)))
             if member is None:
                 raise Refused(f"{path} is a socket; a function can have files and folders only")
@@ -94,11 +141,29 @@ def _pack(folder: Path, into: IO[bytes], packed: Callable[[int], object]) -> Non
                 archive.addfile(member)
 
 
-def _members(folder: Path) -> Iterator[Path]:
-    """Everything below the folder in a fixed order, links not followed."""
+def members(folder: Path) -> Iterator[Path]:
+    """Everything below the folder that is part of a function, in a fixed order, links not followed.
+
+    Raises:
+        Refused: its `.sanfranignore` is wrong.
+    """
+    ignore = folder / IGNORE
+    try:
+        lines = ignore.read_text("utf-8").splitlines() if ignore.is_file() else []
+        rules = GitIgnoreSpec.from_lines(lines)
+    except ValueError as error:
+        raise Refused(f"{ignore}: {error}; write it as a .gitignore") from error
     for path in sorted(folder.iterdir()):
-        if path.name in LEFT_OUT:
-            continue
-        yield path
-        if path.is_dir() and not path.is_symlink():
-            yield from _members(path)
+        if path.name not in LEFT_OUT_ON_TOP:
+            yield from _members(path, folder, rules)
+
+
+def _members(path: Path, top: Path, rules: GitIgnoreSpec) -> Iterator[Path]:
+    is_folder = path.is_dir() and not path.is_symlink()
+    name = path.relative_to(top).as_posix()
+    if path.name in LEFT_OUT or rules.match_file(f"{name}/" if is_folder else name):
+        return
+    yield path
+    if is_folder:
+        for one in sorted(path.iterdir()):
+            yield from _members(one, top, rules)

@@ -14,7 +14,11 @@ import questionary
 
 from sanfran_cli import output as show
 from sanfran_cli.client import DEFAULT_API, Client, is_url
-from sanfran_cli.commands.functions import open_upload_with_progress
+from sanfran_cli.commands.deploy import deploy_project
+from sanfran_cli.commands.init import KINDS, write_project
+from sanfran_cli.project.fields import FILE_NAME
+from sanfran_cli.project.file import read_project
+from sanfran_cli.sending import open_code
 
 BANNER = r"""
    ___            ___
@@ -29,6 +33,7 @@ ACTIONS = {
     "update": "update   give a function new code",
     "delete": "delete   remove a function",
     "list": "list     show all functions",
+    "init": "init     write a first project into a new folder",
 }
 
 MINIKUBE_SECONDS = 2.0
@@ -96,8 +101,13 @@ def _ask_and_act() -> None:
         asyncio.run(_list(api))
         return
     name = questionary.text("Name of the function:", validate=check_name).unsafe_ask()
+    if action == "init":
+        _init(api, name)
+        return
     if action in ("create", "update"):
-        path = questionary.path("File or folder with its code:", validate=check_path).unsafe_ask()
+        path = questionary.path(
+            "File, folder or archive with its code:", validate=check_path
+        ).unsafe_ask()
         asyncio.run(_send(api, action, name, Path(path).expanduser()))
     elif action == "get":
         asyncio.run(_get(api, name))
@@ -116,13 +126,24 @@ def _ask_api() -> str:
     return str(api or questionary.text("Its URL:", validate=check_url).unsafe_ask())
 
 
+def _init(api: str, name: str) -> None:
+    kind = questionary.select(
+        "What kind?", [questionary.Choice(f"{one:<8} {what}", one) for one, what in KINDS.items()]
+    ).unsafe_ask()
+    folder = Path(name)
+    write_project(folder, kind)
+    click.echo(f"{name}/ is there, with {FILE_NAME} for `sanfran deploy`.")
+    if questionary.confirm("Deploy it now?").unsafe_ask():
+        deploy_project(read_project(folder / FILE_NAME, os.environ), api)
+
+
 async def _send(api: str, action: str, name: str, path: Path) -> None:
     async with Client(api) as client:
-        with open_upload_with_progress(path) as (upload, sent):
+        with open_code(path) as (upload, sending):
             if action == "create":
-                function = await client.create(name, upload, sent=sent)
+                function = await client.create(name, upload, **sending)
             else:
-                function = await client.update(name, upload, sent=sent)
+                function = await client.update(name, upload, **sending)
         show.print_live(function, await client.info())
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from sanfran_cli.errors import Refused
-from sanfran_cli.pack import folder_bytes, open_upload
+from sanfran_cli.pack import fingerprint, folder_bytes, open_upload
 
 
 def packed_names(folder: Path) -> list[str]:
@@ -82,3 +82,47 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="gone: No such file"), open_upload(tmp_path / "gone"):
         pass
+
+
+def test_what_sanfranignore_names_is_left_out(tmp_path: Path) -> None:
+    files = ("a.js", "b.log", "keep.log", "node_modules/x.js", "sub/c.log", "sub/sanfran.yaml")
+    for name in (*files, "sanfran.yaml", ".gitignore"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    ignore = "# comment\n*.log\n!keep.log\n/node_modules/\n"
+    (tmp_path / ".sanfranignore").write_text(ignore)
+    assert packed_names(tmp_path) == [".gitignore", "a.js", "keep.log", "sub", "sub/sanfran.yaml"]
+
+
+def test_a_wrong_sanfranignore_is_named(tmp_path: Path) -> None:
+    (tmp_path / ".sanfranignore").write_text("a\n!\n")
+    with pytest.raises(Refused, match=r"\.sanfranignore"), open_upload(tmp_path):
+        pass
+
+
+def test_a_fingerprint_knows_names_contents_modes_and_links_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    def make(name: str) -> Path:
+        folder = tmp_path / name
+        (folder / "sub").mkdir(parents=True)
+        (folder / "a.js").write_text("a")
+        (folder / "sub/b.js").write_text("b")
+        (folder / "link").symlink_to("a.js")
+        return folder
+
+    one, two = make("one"), make("two")
+    os.utime(two / "a.js", (1, 1))
+    (two / "empty").mkdir()
+    assert fingerprint(one) == fingerprint(two)
+    seen = {fingerprint(one), fingerprint(one, build=False)}
+    (two / "a.js").chmod(0o755)
+    seen.add(fingerprint(two))
+    (two / "a.js").chmod(0o644)
+    (two / "link").unlink()
+    (two / "link").symlink_to("sub/b.js")
+    seen.add(fingerprint(two))
+    (two / "sub/b.js").rename(two / "sub/c.js")
+    seen.add(fingerprint(two))
+    assert len(seen) == 5

@@ -56,6 +56,19 @@ def test_a_function_s_life_in_the_wizard(
     assert "hello is gone" in capsys.readouterr().out
 
 
+def test_a_first_project_is_written_and_deployed(
+    wizard: Type,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wizard(ENTER, DOWN * 5, ENTER, "shop", ENTER, DOWN, ENTER, "y")
+    assert (tmp_path / "shop/index.ts").is_file()
+    assert "created    shop  version 1" in capsys.readouterr().out
+    wizard(ENTER, DOWN * 3, ENTER, "shop", ENTER, "y")
+
+
 def test_another_server_is_asked_for(wizard: Type, capsys: pytest.CaptureFixture[str]) -> None:
     wizard(DOWN * 2, ENTER, os.environ["SANFRAN_API"], ENTER, DOWN * 4, ENTER)
     assert "No functions yet" in capsys.readouterr().err
@@ -129,7 +142,7 @@ def test_in_a_real_terminal_a_function_is_made_and_ctrl_c_leaves_with_130(
         one.answer("Which API server", ENTER)
         one.answer("What would you like", ENTER)
         one.answer("Name of the function", "in-a-terminal" + ENTER)
-        one.answer("File or folder", str(hello) + ENTER)
+        one.answer("File, folder", str(hello) + ENTER)
         one.read_until("/fn/in-a-terminal")
         assert one.end() == 0
     with Terminal(api) as one:

@@ -137,6 +137,7 @@ class Service(Answer):
     version: str
     public_url: str = Field(description="Of the router; functions answer below its /fn/.")
     limits: dict[str, int]
+    defaults: Settings = Field(description="The settings of a function that names none.")
 
 
 class LogLine(Answer):

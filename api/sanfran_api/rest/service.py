@@ -12,6 +12,7 @@ from sanfran_api.controllers import Controllers
 from sanfran_api.rest import models
 from sanfran_api.rest.admission import caller_of
 from sanfran_api.rest.openapi import PREFIX, errors
+from sanfran_api.settings import Settings
 
 
 def service_routes(
@@ -30,7 +31,9 @@ def service_routes(
     @routes.get("/", include_in_schema=False, name="getService")
     async def get_service() -> models.Service:
         """What this service is."""
-        return models.Service(version=release, public_url=public_url, limits=limits)
+        return models.Service(
+            version=release, public_url=public_url, limits=limits, defaults=Settings()
+        )
 
     @routes.get("/me", operation_id="getCaller")
     async def get_caller(request: Request) -> models.Caller:

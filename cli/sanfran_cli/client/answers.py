@@ -42,6 +42,8 @@ class Function(TypedDict, total=False):
     bundle_bytes: int
     entry: str
     settings: Settings
+    source: str
+    """What who sent the code called it: see `pack.fingerprint`; empty: nothing."""
     created_at: str
     """When this version was made, ISO 8601."""
     created_by: str
@@ -60,6 +62,8 @@ class ServiceInfo(TypedDict, total=False):
 
     version: str
     public_url: str
+    defaults: Settings
+    """The settings of a function that names none."""
 
 
 class Decision(TypedDict, total=False):

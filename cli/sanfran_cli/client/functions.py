@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
+
+import httpx
 
 from sanfran_cli.client.answers import Function
-from sanfran_cli.client.connection import Connection
+from sanfran_cli.client.connection import ANSWER_SECONDS, CONNECT_SECONDS, Connection
 from sanfran_cli.client.uploads import counted, opened
 from sanfran_cli.client.urls import function_path
+from sanfran_cli.errors import ApiUnreachable, refusal
 from sanfran_cli.pack import Upload
 from sanfran_cli.settings import Settings
+
+NDJSON = "application/x-ndjson"
+BUILD_SECONDS = 1800.0
+"""Without a word of a build: npm says nothing while it downloads, and the service has a limit of its own."""
 
 
 class FunctionCalls(Connection):
@@ -25,6 +32,9 @@ class FunctionCalls(Connection):
         settings: Settings | None = None,
         *,
         sent: Callable[[int], object] = lambda _: None,
+        build: bool = True,
+        source: str = "",
+        said: Callable[[str], object] = lambda _: None,
     ) -> Function:
         """Makes a function; it answers calls from then on.
 
@@ -33,14 +43,18 @@ class FunctionCalls(Connection):
             code: a file, a folder, or what `open_upload` gave.
             settings: those that are absent get the service's defaults.
             sent: told the bytes of each part of the code as it is sent.
+            build: the service installs what package.json names where there is no node_modules.
+            source: what you call this code: shown with the function.
+            said: told each line that the build writes, as it comes.
 
         Raises:
             AlreadyExists: the name is taken.
+            BuildFailed: the dependencies could not be installed; the text has npm's reason.
         """
         with opened(code) as upload:
             files = {"file": counted(upload, sent)}
-            form = {"name": name, "settings": json.dumps(settings or {})}
-            return cast("Function", await self._json("POST", "functions", data=form, files=files))
+            form = {"name": name, "settings": json.dumps(settings or {}), **_how(build, source)}
+            return await self._build("POST", "functions", said, data=form, files=files)
 
     async def update(
         self,
@@ -50,6 +64,9 @@ class FunctionCalls(Connection):
         *,
         of_version: int | None = None,
         sent: Callable[[int], object] = lambda _: None,
+        build: bool = True,
+        source: str = "",
+        said: Callable[[str], object] = lambda _: None,
     ) -> Function:
         """Makes a new version. No call that begins after the answer meets an older one, unless
         the answer's `applied` is false.
@@ -58,10 +75,12 @@ class FunctionCalls(Connection):
             code: None keeps the code.
             settings: those that are absent stay as they are.
             of_version: the version that the change is made for; None: any.
+            sent, build, source, said: of the code, as in `create`.
 
         Raises:
             NotFound: there is no such function.
             VersionChanged: it is not at `of_version`.
+            BuildFailed: the dependencies could not be installed; the former version goes on.
         """
         headers = {} if of_version is None else {"if-match": f'"{of_version}"'}
         form = {"settings": json.dumps(settings)} if settings is not None else {}
@@ -72,8 +91,8 @@ class FunctionCalls(Connection):
             return cast("Function", await self._json("PUT", path, files=fields, headers=headers))
         with opened(code) as upload:
             files = {"file": counted(upload, sent)}
-            answer = await self._json("PUT", path, data=form, files=files, headers=headers)
-            return cast("Function", answer)
+            form |= _how(build, source)
+            return await self._build("PUT", path, said, data=form, files=files, headers=headers)
 
     async def get(self, name: str) -> Function:
         """One function, with its present version.
@@ -119,3 +138,35 @@ class FunctionCalls(Connection):
         """
         headers = {} if of_version is None else {"if-match": f'"{of_version}"'}
         await self._json("DELETE", function_path(name), headers=headers)
+
+    async def _build(
+        self,
+        method: str,
+        path: str,
+        said: Callable[[str], object],
+        headers: Mapping[str, str] | None = None,
+        **form: Any,
+    ) -> Function:
+        """Sends code; answers when it is live, which may take a build that tells of itself meanwhile."""
+        headers = {**(headers or {}), "accept": f"{NDJSON}, application/json"}
+        patience = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS, read=BUILD_SECONDS)
+        async with self._answer(method, path, headers=headers, timeout=patience, **form) as answer:
+            if answer.headers.get("content-type") != NDJSON:
+                return cast("Function", json.loads(await answer.aread()))
+            last: dict[str, Any] = {}
+            waiting = b""
+            async for piece in answer.aiter_bytes():
+                *lines, waiting = (waiting + piece).split(b"\n")
+                for line in lines:
+                    last = json.loads(line)
+                    if "log" in last:
+                        said(last["log"])
+        if "function" in last:
+            return cast("Function", last["function"])
+        if "error" not in last:
+            raise ApiUnreachable(self.api, "it broke off in the middle of a build")
+        raise refusal(self.api, last["status"], {}, json.dumps(last).encode())
+
+
+def _how(build: bool, source: str) -> dict[str, str]:
+    return {"build": "true" if build else "false", "source": source}

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +18,39 @@ from sanfran_cli.commands.options import (
     settings_options,
 )
 from sanfran_cli.errors import ApiRefused
-from sanfran_cli.pack import Upload, folder_bytes, open_upload
+from sanfran_cli.sending import open_code
 from sanfran_cli.settings import merged
 
-PROGRESS_FROM_BYTES = 4 * 1024 * 1024
-"""Less is sent before a bar could be read."""
-
 CODE = click.Path(exists=True, path_type=Path)
+NO_BUILD = click.option(
+    "--no-build",
+    is_flag=True,
+    help="Take the folder as it is: install nothing that its package.json names.",
+)
 
 
 @click.command("create")
 @NAME
 @click.argument("path", type=CODE)
+@NO_BUILD
 @settings_options
 @API
 @OUTPUT
-def create_command(name: str, path: Path, api: str, output: str, **options: Any) -> None:
+def create_command(
+    name: str, path: Path, no_build: bool, api: str, output: str, **options: Any
+) -> None:
     """Make the function NAME of the file or folder PATH.
 
     PATH is a file (.js, .mjs, .cjs, .ts, .mts, .cts), a folder, or an archive (.zip, .tgz, .tar.gz,
-    .tar).
+    .tar). The service installs the packages that a folder's package.json names, where it has no
+    node_modules.
     """
     settings = merged(chosen_settings(**options), {})
 
     async def create() -> None:
         async with Client(api) as client:
-            with open_upload_with_progress(path) as (upload, sent):
-                function = await client.create(name, upload, settings, sent=sent)
+            with open_code(path, build=not no_build) as (upload, sending):
+                function = await client.create(name, upload, settings, **sending)
             await _print_live(client, function, output)
 
     asyncio.run(create())
@@ -56,10 +59,13 @@ def create_command(name: str, path: Path, api: str, output: str, **options: Any)
 @click.command("update")
 @NAME
 @click.argument("path", type=CODE, required=False)
+@NO_BUILD
 @settings_options
 @API
 @OUTPUT
-def update_command(name: str, path: Path | None, api: str, output: str, **options: Any) -> None:
+def update_command(
+    name: str, path: Path | None, no_build: bool, api: str, output: str, **options: Any
+) -> None:
     """Give the function NAME the code at PATH, or new settings, or both.
 
     What is not given stays as it is: --env sets one variable beside those that are there, as
@@ -81,8 +87,8 @@ def update_command(name: str, path: Path | None, api: str, output: str, **option
             changed = merged(settings, {field: former["settings"][field] for field in adds})
         if path is None:
             return await client.update(name, None, changed, of_version=of_version)
-        with open_upload_with_progress(path) as (upload, sent):
-            return await client.update(name, upload, changed, of_version=of_version, sent=sent)
+        with open_code(path, build=not no_build) as (upload, sending):
+            return await client.update(name, upload, changed, of_version=of_version, **sending)
 
     async def update_and_show() -> None:
         async with Client(api) as client:
@@ -159,32 +165,6 @@ def delete_command(name: str, api: str, output: str) -> None:
         show.print_json({"deleted": name})
     else:
         click.echo(f"{name} is gone")
-
-
-@contextmanager
-def open_upload_with_progress(path: Path) -> Iterator[tuple[Upload, Callable[[int], object]]]:
-    """Opens what is to be sent; shows bars on a terminal when it is large.
-
-    Returns:
-        The upload, and what to tell how many bytes of it were sent.
-    """
-    with ExitStack() as stack:
-        with _bar("Packing", folder_bytes(path) if path.is_dir() else 0) as packed:
-            upload = stack.enter_context(open_upload(path, packed))
-        with _bar("Sending", upload.size) as sent:
-            yield upload, sent
-
-
-def _bar(label: str, size: int) -> AbstractContextManager[Callable[[int], object]]:
-    if size < PROGRESS_FROM_BYTES or not sys.stderr.isatty():
-        return nullcontext(lambda _: None)
-    return _shown_bar(label, size)
-
-
-@contextmanager
-def _shown_bar(label: str, size: int) -> Iterator[Callable[[int], object]]:
-    with click.progressbar(length=size, label=label, file=sys.stderr) as bar:
-        yield bar.update
 
 
 async def _print_live(client: Client, function: Function, output: str) -> None:
