@@ -123,6 +123,7 @@ async def serve(config: ApiConfig, life: Lifecycle) -> None:
                 secret=config.rpc_secret,
                 tls=tls,
                 ask_themselves=frozenset() if access.gate.open else FOR_USERS,
+                reflect=True,
             )
         )
         guard = Guard(Audited(app, access.audit), _hosts(config, asks=not access.gate.open))

@@ -22,6 +22,7 @@ from sanfran_common.rpc.roles import CALLERS, Role
 from sanfran_common.rpc.server import RpcServer
 from sanfran_common.rpc.tls import Tls
 from sanfran_proto.grpc.health import v1 as health
+from sanfran_proto.grpc.reflection import v1
 from sanfran_proto.sanfran import v1 as pb
 from structlog.testing import capture_logs
 
@@ -285,6 +286,33 @@ async def test_many_who_stop_in_the_handshake_hold_up_nobody_and_a_stop_neither(
         one.close()
 
 
+async def test_without_a_certificate_only_methods_that_ask_themselves_may_be_called(
+    tmp_path: Path,
+) -> None:
+    folder = OURS.folder(tmp_path / "server", "controller")
+    asking = frozenset({"GetPool"})
+    async with (
+        Tls(folder, Role.CONTROLLER) as tls,
+        RpcServer(
+            [Controller()],
+            "127.0.0.1:0",
+            secret="s3",
+            tls=tls,
+            ask_themselves=asking,
+            reflect=True,
+        ) as server,
+    ):
+        async with stranger(server) as channel:
+            assert (await pb.ControllerStub(channel).get_pool(pb.GetPoolRequest())).controller
+            ask = v1.ServerReflectionStub(channel).server_reflection_info
+            question = v1.ServerReflectionRequest(list_services="*")
+            async for answer in ask([question]):
+                assert answer.list_services_response is not None
+            with pytest.raises(GRPCError) as refused:
+                await pb.ControllerStub(channel).activate(pb.ActivateFunctionRequest(name="hello"))
+            assert refused.value.status is Status.UNAUTHENTICATED
+
+
 async def test_unix_sockets_need_no_certificate(tmp_path: Path) -> None:
     folder = OURS.folder(tmp_path / "server", "controller")
     async with (
@@ -318,20 +346,30 @@ async def call_with(
     server: RpcServer, certificate: bytes = b"", key: bytes = b""
 ) -> GRPCError | None:
     """What a client that is not ours gets; None: no answer at all."""
+    async with stranger(server, certificate, key) as channel:
+        try:
+            await pb.ControllerStub(channel).get_pool(pb.GetPoolRequest(), timeout=10)
+        except GRPCError as error:
+            return error
+        except (OSError, StreamTerminatedError):
+            return None
+    raise AssertionError("was answered")
+
+
+@asynccontextmanager
+async def stranger(
+    server: RpcServer, certificate: bytes = b"", key: bytes = b""
+) -> AsyncIterator[Channel]:
+    """A channel of plain grpclib."""
     with tempfile.TemporaryDirectory() as folder:
         context = client_context(certificate, key, folder=Path(folder))
     host, _, number = server.address.rpartition(":")
     config = Configuration(ssl_target_name_override="controller.sanfran.internal")
     channel = Channel(host, int(number), codec=CODEC, ssl=context, config=config)
     try:
-        await pb.ControllerStub(channel).get_pool(pb.GetPoolRequest(), timeout=10)
-    except GRPCError as error:
-        return error
-    except (OSError, StreamTerminatedError):
-        return None
+        yield channel
     finally:
         channel.close()
-    raise AssertionError("was answered")
 
 
 async def connect(

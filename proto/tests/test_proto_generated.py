@@ -16,8 +16,12 @@ def test_the_generated_code_is_up_to_date(tmp_path: Path) -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.generate(tmp_path)
-    made = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.py"))
-    assert made
+    made = sorted(
+        path.relative_to(tmp_path)
+        for path in tmp_path.rglob("*")
+        if path.suffix in (".py", ".json")
+    )
+    assert Path("descriptors.json") in made
     _, stale, missing = filecmp.cmpfiles(
         tmp_path, PROTO / "sanfran_proto", [str(path) for path in made], shallow=False
     )

@@ -53,6 +53,8 @@ _NOBODY: Callers = frozenset()
 CALLERS: Mapping[str, Callers] = {
     "/grpc.health.v1.Health/Check": ANYBODY,
     "/grpc.health.v1.Health/Watch": ANYBODY,
+    "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": ANYBODY,
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": ANYBODY,
     "/sanfran.v1.Api/CreateFunction": _NOBODY,
     "/sanfran.v1.Api/UpdateFunction": _NOBODY,
     "/sanfran.v1.Api/GetFunction": _CONTROLLER,
@@ -96,12 +98,3 @@ def refusal(method: str, caller: Role | None) -> str | None:
     who = f"a {caller}" if caller else f"a caller without a certificate for <role>.{DOMAIN}"
     whose = " or ".join(sorted(str(role) for role in allowed)) or "nobody"
     return f"{method}: may not be called by {who}; it is for {whose}"
-
-
-def takes_strangers(methods: Mapping[str, object]) -> bool:
-    """Whether a server with these methods must let in callers that have no certificate."""
-    return any(
-        None in CALLERS.get(method, _NOBODY)
-        for method in methods
-        if not method.startswith("/grpc.health.v1.")
-    )

@@ -22,7 +22,7 @@ from sanfran_common.rpc.addresses import UNIX
 from sanfran_common.rpc.codec import CODEC
 from sanfran_common.rpc.listener import TlsListener
 from sanfran_common.rpc.protocol import CalledConnection, Protocol
-from sanfran_common.rpc.roles import Role, refusal, takes_strangers
+from sanfran_common.rpc.roles import Role, refusal
 from sanfran_common.rpc.term import TermFence
 from sanfran_common.rpc.tls import Tls
 
@@ -52,6 +52,7 @@ class RpcServer:
         tls: where it is on, connections over TCP are TLS, and `roles.CALLERS` says who may call.
         ask_themselves: names of methods that may be called without secret and certificate, because they
             ask for other proof themselves.
+        reflect: tell clients that were not compiled for it what is offered.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class RpcServer:
         fence: TermFence | None = None,
         tls: Tls | None = None,
         ask_themselves: frozenset[str] = frozenset(),
+        reflect: bool = False,
     ) -> None:
         over_tcp = not address.startswith(UNIX)
         self._tls = tls if tls is not None and tls.on and over_tcp else None
@@ -71,7 +73,12 @@ class RpcServer:
         self._expected = f"Bearer {secret}" if secret else ""
         self._fence = fence
         self._health = _Health()
-        self._server = _ClosingServer([_Guarded(one, self) for one in [*handlers, self._health]])
+        served: list[Mapped] = [*handlers, self._health]
+        if reflect:
+            from sanfran_common.rpc.reflection import reflection  # which most services never need
+
+            served += cast("list[Mapped]", reflection(served))
+        self._server = _ClosingServer([_Guarded(one, self) for one in served])
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -132,6 +139,8 @@ class RpcServer:
         ends_by_itself = not method.cardinality.value.server_streaming
         func = cast("Method", method.func)
         asks = path.rpartition("/")[2] in self._ask_themselves
+        # Who may call some of the methods may learn how.
+        asks |= bool(self._ask_themselves) and path.startswith("/grpc.reflection.")
 
         async def guarded(stream: Stream[Any, Any]) -> None:
             if not asks:
@@ -210,7 +219,7 @@ class _ClosingServer(Server):
         listener = TlsListener(
             self._protocol_factory,
             tls,
-            strangers=strangers or takes_strangers(self._mapping),
+            strangers=strangers,
             host=host,
             port=port,
         )
