@@ -93,6 +93,9 @@ async def test_calls_with_one_key_meet_at_one_address_and_move_when_it_dies(
             assert len(answers) == 1
             chosen = next(i for i, echo in enumerate(echoes) if echo.name in answers)
             await servers[chosen].__aexit__(None, None, None)
+            # What is sent until its client has noticed is lost.
+            while one._channels[servers[chosen].address].open:  # noqa: ASYNC110
+                await asyncio.sleep(0)
             moved = (await pb.ControllerStub(one.keyed("hello")).activate(ask())).controller
             assert moved not in answers
             again = RpcServer([echoes[chosen]], servers[chosen].address)

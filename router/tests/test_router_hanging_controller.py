@@ -55,12 +55,12 @@ async def test_cold_requests_of_a_controller_that_hangs_go_to_another(
         RpcClient(",".join(controllers)) as client,
     ):
         link = ControllerLink(client, Table(), "router-1")
-        assert (await link.ask("cold", False, 5.0)).controller == controllers[home].name
+        assert (await link.ask("cold", False, False, 5.0)).controller == controllers[home].name
         controllers[home].hangs = True
         # Its health is served on here, so it is taken back between two reports, and left out again.
         async with OwnedTasks("router") as tasks:
             tasks.loop(link.report(), name="report load")
-            assert (await link.ask("cold", False, 5.0)).controller == other.name
+            assert (await link.ask("cold", False, False, 5.0)).controller == other.name
         assert controllers[home].asked > 1
         assert other.reports
 
@@ -74,7 +74,7 @@ async def test_a_question_that_takes_long_is_put_again_to_the_same_controller(
     address = f"unix:{folder}/only"
     async with RpcServer([only], address), RpcClient(address) as client:
         link = ControllerLink(client, Table(), "router-1")
-        asked = asyncio.create_task(link.ask("cold", False, 5.0))
+        asked = asyncio.create_task(link.ask("cold", False, False, 5.0))
         while only.asked < 2:  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.01)
         only.hangs = False

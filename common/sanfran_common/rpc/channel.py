@@ -11,11 +11,14 @@ from typing import Any, cast
 
 from grpclib.client import Channel, Handler, Stream
 from grpclib.config import Configuration
+from grpclib.const import Cardinality
+from grpclib.metadata import Deadline
 from grpclib.protocol import H2Protocol
 from grpclib.utils import DeadlineWrapper
 
 from sanfran_common.config import split_host_port
 from sanfran_common.rpc.addresses import UNIX
+from sanfran_common.rpc.ask import ask
 from sanfran_common.rpc.certificates import ALPN, explain
 from sanfran_common.rpc.codec import CODEC
 from sanfran_common.rpc.protocol import Protocol
@@ -37,7 +40,7 @@ class TlsFailure(ConnectionError):
     """The connection did not come about, for what the certificates are or say."""
 
 
-def open_channel(address: str, tls: ClientTls | None = None) -> Channel:
+def open_channel(address: str, tls: ClientTls | None = None) -> SomeChannel:
     """A grpclib channel to one address; connects at its first call.
 
     Args:
@@ -45,14 +48,53 @@ def open_channel(address: str, tls: ClientTls | None = None) -> Channel:
         tls: for the former.
     """
     if address.startswith(UNIX):
-        return _Channel(path=address.removeprefix(UNIX), codec=CODEC)
+        return SomeChannel(path=address.removeprefix(UNIX), codec=CODEC)
     host, number = split_host_port(address)
     if tls is not None:
         return _TlsChannel(host, number, tls)
-    return _Channel(host, number, codec=CODEC)
+    return SomeChannel(host, number, codec=CODEC)
 
 
-class _Channel(Channel):
+class SomeChannel(Channel):
+    @property
+    def open(self) -> bool:
+        """It is connected."""
+        return self._connected
+
+    async def ask(
+        self,
+        path: str,
+        request: Any,
+        reply_type: type[Any],
+        *,
+        deadline: Deadline | None,
+        metadata: Any,
+    ) -> Any:
+        """The answer to a unary call; raises what `ask.Ask.answer` raises, and OSError."""
+        protocol = cast("Protocol", await self.__connect__())
+        where = [
+            (":method", "POST"),
+            (":scheme", self._scheme),
+            (":path", path),
+            (":authority", self._authority),
+        ]
+        found = await ask(
+            protocol, where, request, reply_type, deadline=deadline, metadata=metadata
+        )
+        if found is not None:
+            return found
+        # It has to be sent in pieces, as the server reads, or when another call has ended.
+        async with self.request(
+            path,
+            Cardinality.UNARY_UNARY,
+            type(request),
+            reply_type,
+            deadline=deadline,
+            metadata=metadata,
+        ) as stream:
+            await stream.send_message(request, end=True)
+            return await stream.recv_message()
+
     def request(self, *args: Any, **settings: Any) -> Stream[Any, Any]:
         stream = super().request(*args, **settings)
         cast("Any", stream).__class__ = _Stream
@@ -68,7 +110,7 @@ class _Channel(Channel):
         return protocol
 
 
-class _TlsChannel(_Channel):
+class _TlsChannel(SomeChannel):
     """Connected when the server has said its first word, which it does when it has seen our certificate:
     with TLS 1.3 the handshake is over for a client before the server has looked at it."""
 

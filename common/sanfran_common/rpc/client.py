@@ -13,7 +13,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -28,7 +28,7 @@ from sanfran_proto.grpc.health import v1 as health
 from sanfran_common.lifecycle import TaskOwner
 from sanfran_common.rpc.addresses import parse_target
 from sanfran_common.rpc.balancer import Balancer, NoAddress
-from sanfran_common.rpc.channel import TlsFailure, open_channel
+from sanfran_common.rpc.channel import SomeChannel, TlsFailure, open_channel
 from sanfran_common.rpc.protocol import Protocol
 from sanfran_common.rpc.term import TERM
 from sanfran_common.rpc.tls import ClientTls
@@ -78,7 +78,7 @@ class RpcClient(TaskOwner):
         if term:
             self._metadata[TERM] = str(term)
         self._balancer = Balancer(self._target.fixed)
-        self._channels: dict[str, Channel] = {}
+        self._channels: dict[str, SomeChannel] = {}
         self._calls: Counter[Channel] = Counter()  # that run
         self._retired: set[Channel] = set()  # of addresses that are gone, until their calls end
         self._closed = False
@@ -146,24 +146,19 @@ class RpcClient(TaskOwner):
         # Stubs use nothing of a channel but `request`; see the decision on betterproto2.
         return cast("Channel", _View(self, pick))
 
-    def _channel_to(self, address: str) -> Channel:
+    def _channel_to(self, address: str) -> SomeChannel:
         channel = self._channels.get(address)
         if channel is None:
             channel = self._channels[address] = open_channel(address, self._tls)
         return channel
 
     @asynccontextmanager
-    async def _call(
-        self,
-        pick: Pick,
-        open_stream: Callable[[Channel], Stream[Any, Any]],
-        deadline: Deadline | None,
-    ) -> AsyncIterator[Stream[Any, Any]]:
+    async def _call(self, pick: Pick, deadline: Deadline | None) -> AsyncIterator[SomeChannel]:
+        """A channel for one call, whose errors become those that callers know."""
         address, channel = await self._connect(pick, deadline)
         self._calls[channel] += 1
         try:
-            async with open_stream(channel) as stream:
-                yield stream
+            yield channel
             self._balancer.succeeded(address)
         except GRPCError:
             self._balancer.succeeded(address)  # it answers; what it says is for the caller
@@ -182,7 +177,7 @@ class RpcClient(TaskOwner):
             self._calls[channel] -= 1
             self._close_unused(channel)
 
-    async def _connect(self, pick: Pick, deadline: Deadline | None) -> tuple[str, Channel]:
+    async def _connect(self, pick: Pick, deadline: Deadline | None) -> tuple[str, SomeChannel]:
         """Counts the call as pending at the address that it returns."""
         tried: set[str] = set()
         last: BaseException | None = None
@@ -195,6 +190,9 @@ class RpcClient(TaskOwner):
                 text = f"no address answers: {last}" if last else str(error)
                 raise Unreachable(text) from (last or error)
             channel = self._channel_to(address)
+            if channel.open:
+                self._balancer.started(address)
+                return address, channel
             left = CONNECT_TIMEOUT if deadline is None else deadline.time_remaining()
             self._balancer.started(address)
             try:
@@ -306,16 +304,71 @@ class _View:
         metadata: Any = None,
     ) -> Any:
         limit = deadline if timeout is None else Deadline.from_timeout(timeout)
-        own = self._client._metadata  # its own module
+        sent = self._client._metadata  # its own module
+        if metadata:
+            sent = {**sent, **dict(metadata)}
+        call = self._client._call(self._pick, limit)
+        if cardinality is Cardinality.UNARY_UNARY:
+            return _Unary(call, name, reply_type, limit, sent)
+        return _streaming(call, name, cardinality, request_type, reply_type, limit, sent)
 
-        def open_stream(channel: Channel) -> Stream[Any, Any]:
-            return channel.request(
-                name,
-                cardinality,
-                request_type,
-                reply_type,
-                deadline=limit,
-                metadata={**own, **dict(metadata or {})},
+
+Call = AbstractAsyncContextManager[SomeChannel]
+
+
+class _Unary:
+    """What generated stubs need of the stream of a unary call, whose one message is sent when the answer is
+    asked for."""
+
+    def __init__(
+        self,
+        call: Call,
+        path: str,
+        reply_type: type[Any],
+        deadline: Deadline | None,
+        metadata: Mapping[str, Any],
+    ) -> None:
+        self._call = call
+        self._path = path
+        self._reply_type = reply_type
+        self._deadline = deadline
+        self._metadata = metadata
+        self._request: Any = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def send_message(self, message: Any, *, end: bool) -> None:
+        self._request = message
+
+    async def recv_message(self) -> Any:
+        async with self._call as channel:
+            return await channel.ask(
+                self._path,
+                self._request,
+                self._reply_type,
+                deadline=self._deadline,
+                metadata=self._metadata,
             )
 
-        return self._client._call(self._pick, open_stream, limit)
+
+@asynccontextmanager
+async def _streaming(
+    call: Call,
+    path: str,
+    cardinality: Cardinality,
+    request_type: type[Any],
+    reply_type: type[Any],
+    deadline: Deadline | None,
+    metadata: Mapping[str, Any],
+) -> AsyncIterator[Stream[Any, Any]]:
+    async with (
+        call as channel,
+        channel.request(
+            path, cardinality, request_type, reply_type, deadline=deadline, metadata=metadata
+        ) as stream,
+    ):
+        yield stream

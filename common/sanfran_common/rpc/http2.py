@@ -171,6 +171,27 @@ class Http2:
         if end_stream:
             self._sent_end(stream_id, call)
 
+    def has_room(self, size: int) -> bool:
+        """Whether one more call of so many bytes can be sent at once."""
+        return (
+            size <= self._out_window
+            and size <= self._first_window
+            and len(self.streams) < self._streams_most
+            and self._next_id <= frames.ID_MOST
+        )
+
+    def takes(self, stream_id: int, size: int) -> bool:
+        """Whether so many bytes of a call can be sent at once."""
+        return size <= self._out_window and size <= self.streams[stream_id].out_window
+
+    def send_all(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:
+        """Sends data for which there is room, in as many frames as it takes."""
+        most = self.max_outbound_frame_size
+        while len(data) > most:
+            self.send_data(stream_id, data[:most])
+            data = data[most:]
+        self.send_data(stream_id, data, end_stream)
+
     def end_stream(self, stream_id: int) -> None:
         """No more comes from this end. Raises as `send_data` does."""
         self.send_data(stream_id, b"", end_stream=True)

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from grpclib.protocol import Connection, EventsProcessor, H2Protocol
+from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 
 from sanfran_common.rpc import frames
+from sanfran_common.rpc.headers import Headers
 from sanfran_common.rpc.http2 import Http2
 from sanfran_common.rpc.roles import Role, role_in
 
@@ -60,6 +62,13 @@ class CalledConnection(Connection):
     """By its certificate; None: it has none, or it names no role."""
 
 
+class Unheard:
+    """An event that nobody waits for."""
+
+    def set(self) -> None:
+        """It has happened."""
+
+
 class Protocol(H2Protocol):
     """One connection of a client or of a server."""
 
@@ -69,7 +78,7 @@ class Protocol(H2Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio."""
-        wire = Http2(client=bool(self.h2_config.client_side))
+        self._wire = wire = Http2(client=bool(self.h2_config.client_side))
         wire.initiate_connection()
         self.transport = cast("asyncio.Transport", transport)
         stream = _Gathering(self.transport, wire)
@@ -92,6 +101,60 @@ class Protocol(H2Protocol):
             frames.Ponged: process.process_ping_ack_received,
             frames.Farewell: process.process_connection_terminated,
         }
+
+    def has_room(self, size: int) -> bool:
+        """Whether one more call with a message of so many bytes can be sent at once."""
+        return self.connection.write_ready.is_set() and self._wire.has_room(size)
+
+    def send_unary(self, call: Any, headers: Headers, data: bytes) -> int:
+        """Sends all of a call, and lets it stand among the connection's streams. There must be room.
+
+        Returns:
+            Its number.
+        """
+        wire = self._wire
+        number = wire.get_next_available_stream_id()
+        wire.send_headers(number, headers)
+        wire.send_all(number, data, end_stream=True)
+        self.processor.streams[number] = call
+        self.connection.flush()
+        return number
+
+    def answer_unary(self, number: int, head: Headers, data: bytes, end: Headers) -> bool:
+        """Sends all of an answer, unless its call is gone. False: there is no room for it, and nothing was sent.
+
+        Args:
+            head: the first headers, and the last if there are no others.
+            end: the last ones.
+        """
+        wire = self._wire
+        if self.connection.is_closing() or number not in wire.streams:
+            return True
+        if data and not (self.connection.write_ready.is_set() and wire.takes(number, len(data))):
+            return False
+        wire.send_headers(number, head, end_stream=not end)
+        if end:
+            wire.send_all(number, data)
+            wire.send_headers(number, end, end_stream=True)
+        self.connection.flush()
+        return True
+
+    def has_read(self, number: int, size: int) -> None:
+        """So many bytes of a call need no more room here."""
+        if not self.connection.is_closing():
+            self.connection.ack(number, size)
+
+    def forget(self, number: int, code: ErrorCodes) -> None:
+        """A call is over, at this end at least.
+
+        Args:
+            code: told to the other end where it is not over there.
+        """
+        self.processor.streams.pop(number, None)
+        if number in self._wire.streams and not self.connection.is_closing():
+            self._wire.reset_stream(number, code)
+            self.connection.flush()
+        self.connection.stream_close_waiter.set()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""

@@ -18,7 +18,9 @@ from grpclib.server import Server, Stream
 from sanfran_proto.grpc.health import v1 as health
 
 from sanfran_common.config import join_host_port, split_host_port
+from sanfran_common.rpc import frames
 from sanfran_common.rpc.addresses import UNIX
+from sanfran_common.rpc.answer import Answer, unary
 from sanfran_common.rpc.codec import CODEC
 from sanfran_common.rpc.listener import TlsListener
 from sanfran_common.rpc.protocol import CalledConnection, Protocol
@@ -185,7 +187,9 @@ class RpcServer:
 
 def caller_of(stream: Stream[Any, Any]) -> Role | None:
     """The role of who calls, by its certificate; None without TLS, and for callers that have none."""
-    connection = cast("Any", stream)._stream.connection
+    connection = cast(
+        "Any", stream
+    )._stream.connection  # of grpclib's streams, and of `answer.Answer`
     return connection.caller if isinstance(connection, CalledConnection) else None
 
 
@@ -248,11 +252,39 @@ class _ClosingServer(Server):
 
 
 class _TrackedProtocol(Protocol):
+    """Answers unary calls itself, and leaves others to grpclib."""
+
     all: set[_TrackedProtocol]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.all.add(self)
+        self._answers: dict[int, Answer] = {}
+        self._steps[frames.Begun] = self._on_begun
+        self._steps[frames.Reset] = self._on_reset
+
+    def _on_begun(self, event: frames.Begun) -> None:
+        number, headers = event.stream_id, dict(event.headers)
+        handler = cast("Any", self.handler)
+        found = unary(handler.mapping, headers)
+        if found is None:
+            self.processor.process_request_received(cast("Any", event))
+            return
+        method, seconds = found
+
+        def over() -> None:
+            self._answers.pop(number, None)
+
+        answer = Answer(self, number, method, headers, seconds, handler._tasks, over)
+        self._answers[number] = answer
+        self.processor.streams[number] = cast("Any", answer)
+
+    def _on_reset(self, event: frames.Reset) -> None:
+        answer = self._answers.get(event.stream_id)
+        if answer is None:
+            self.processor.process_stream_reset(cast("Any", event))
+        else:
+            answer.cancel()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.all.discard(self)
