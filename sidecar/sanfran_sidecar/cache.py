@@ -31,6 +31,7 @@ from sanfran_sidecar.compiled import CompiledCode
 from sanfran_sidecar.errors import BundleRefused, BundleUnavailable, SidecarError
 from sanfran_sidecar.fetch import GivenBundle
 from sanfran_sidecar.folders import PRIVATE, lock_folder, remove_tree
+from sanfran_sidecar.plain import PlainTar, plain
 from sanfran_sidecar.spares import FILE, PREFIX, Spares
 from sanfran_sidecar.unpack import Limits, only_file, unpack
 from sanfran_sidecar.waiting import fail, in_thread
@@ -62,7 +63,7 @@ class Source(Protocol):
     """Where bundles come from."""
 
     async def fetch(self, digest: str, into: IO[bytes], limit: int) -> None:
-        """Writes the verified bundle; see `ApiBundles.fetch`."""
+        """Writes the bundle; see `ApiBundles.fetch`."""
 
 
 @dataclass(slots=True, eq=False)
@@ -177,6 +178,7 @@ class DigestCache:
         self._forget_if_lost(digest)
         (HITS if digest in self._entries else MISSES).inc()
         if given and digest not in self._entries and digest not in self._fetching:
+            given = plain(given, self._limit(size))
             self._take_given(digest, size, given)
         while digest not in self._entries:
             fetching = self._fetching.get(digest)
@@ -323,19 +325,32 @@ class DigestCache:
             raise BundleRefused(f"bundle of {size} bytes; {self._limits.bytes} are allowed")
         with tempfile.SpooledTemporaryFile(max_size=IN_MEMORY, dir=str(self._folder)) as archive:
             await source.fetch(digest, archive, limit)
-            inline = archive.tell() <= INLINE
+            inline = 0 < size <= INLINE
             archive.seek(0)
             partial = self._folder / f"{TEMPORARY}{secrets.token_hex(8)}"
             try:
                 partial.mkdir(mode=0o700)
+                tar = PlainTar(archive, digest, limit)
                 if inline:
-                    used = unpack(archive, partial, self._limits)
+                    used = self._unpack(tar, partial, digest)
                 else:
-                    used = await in_thread(unpack, archive, partial, self._limits)
+                    used = await in_thread(self._unpack, tar, partial, digest)
                 return self._name(partial, digest, used)
             except BaseException:
                 await in_thread(remove_tree, partial)
                 raise
+
+    def _unpack(self, tar: PlainTar, root: Path, digest: str) -> int:
+        """Unpacks while it decompresses, and only then knows whether it was the right bundle."""
+        try:
+            used = unpack(tar, root, self._limits)
+        except BundleRefused:
+            if tar.digest() == digest:
+                raise
+        else:
+            if tar.digest() == digest:
+                return used
+        raise BundleUnavailable(f"bundle {digest}: {tar.tell()} bytes with another digest came")
 
     async def _remove(self, doomed: Path) -> None:
         try:

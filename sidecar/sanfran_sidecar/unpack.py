@@ -13,7 +13,7 @@ import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, Protocol, cast
 
 from sanfran_sidecar.errors import BundleRefused
 
@@ -31,6 +31,19 @@ class Limits:
 
     bytes: int
     files: int
+
+
+class Archive(Protocol):
+    """What is read of a file; positions go forward only."""
+
+    def read(self, size: int, /) -> bytes:
+        """Up to so many bytes; fewer at the end only."""
+
+    def seek(self, to: int, /) -> int:
+        """Goes to a position."""
+
+    def tell(self) -> int:
+        """Where it is."""
 
 
 class OnlyFile(NamedTuple):
@@ -78,7 +91,7 @@ def only_file(bundle: bytes) -> OnlyFile | None:
     return OnlyFile(member, memoryview(bundle)[tarfile.BLOCKSIZE : end])
 
 
-def unpack(archive: IO[bytes], root: Path, limits: Limits) -> int:
+def unpack(archive: Archive, root: Path, limits: Limits) -> int:
     """Writes the members of a tar into an empty private folder and makes all of it read-only.
 
     Args:
@@ -96,8 +109,8 @@ def unpack(archive: IO[bytes], root: Path, limits: Limits) -> int:
     links: list[tuple[str, str, str]] = []
     total = used = members = 0
     try:
-        # fileobj is typed for a read that never returns None
-        with tarfile.open(fileobj=archive, mode="r:") as tar:
+        # tarfile needs no more of a file, though its types say so.
+        with tarfile.open(fileobj=cast("IO[bytes]", archive), mode="r:") as tar:
             for member in tar:
                 members += 1
                 if members > limits.files:

@@ -237,7 +237,7 @@ class ActivatePodRequest(betterproto2.Message):
 
     bundle: "bytes" = betterproto2.field(3, betterproto2.TYPE_BYTES)
     """
-    a small one, to save the fetch; empty: fetch it by its digest
+    a small one, a tar or its zstd, to save the fetch; empty: fetch it by its digest
     """
 
 
@@ -345,6 +345,10 @@ default_message_pool.register_message("sanfran.v1", "AuthorizeResponse", Authori
 
 @dataclass(eq=False, repr=False)
 class BundleChunk(betterproto2.Message):
+    """
+    Together the bundle's tar, or its zstd: see docs/contracts.md.
+    """
+
     data: "bytes" = betterproto2.field(1, betterproto2.TYPE_BYTES)
 
 
