@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from importlib.metadata import version as installed_version
 
 from fastapi import Depends, FastAPI, Request
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 
 from sanfran_api.controllers import Controllers
 from sanfran_api.functions import Functions
@@ -15,6 +16,18 @@ from sanfran_api.rest.functions import function_routes
 from sanfran_api.rest.logs import log_routes
 from sanfran_api.rest.openapi import PREFIX, add_docs, describe, errors
 from sanfran_api.rest.service import service_routes
+
+AS_THEY_ARE = (
+    *DEFAULT_EXCLUDED_CONTENT_TYPES,
+    # Streams of lines, each of which is to arrive when it is written.
+    "application/x-ndjson",
+    "text/plain",
+    # Compressed already, or not worth it.
+    "application/octet-stream",
+    "application/zstd",
+    "application/x-tar",
+)
+"""Types of answers that are not compressed."""
 
 
 def build_app(
@@ -48,6 +61,9 @@ def build_app(
     app.include_router(function_routes(functions, intake, controllers, public_url=public_url))
     app.include_router(log_routes(functions, controllers))
     add_docs(app)
+    app.add_middleware(
+        GZipMiddleware, minimum_size=1024, compresslevel=5, exclude_content_types=AS_THEY_ARE
+    )
     shape_errors(app)
     describe(app)
     return app

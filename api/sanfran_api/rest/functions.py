@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import JSONResponse
 
 from sanfran_api.access.privileges import Privilege
@@ -18,6 +17,15 @@ from sanfran_api.names import shorten
 from sanfran_api.rest import models
 from sanfran_api.rest.admission import caller_of, note_change
 from sanfran_api.rest.building import BuildAnswer, Say, ended_with_client, wants_lines
+from sanfran_api.rest.conditions import (
+    ETAG,
+    NOT_MODIFIED,
+    IfMatch,
+    IfNoneMatch,
+    etag_of,
+    is_known,
+    version_in,
+)
 from sanfran_api.rest.forms import Form, received
 from sanfran_api.rest.openapi import BUILD_LOG, PREFIX, errors, form_body
 from sanfran_api.settings import parse_settings
@@ -27,10 +35,14 @@ MAX_PAGE = 1000
 APPLIED = "SanFran-Applied"
 """Header of every answer to a change: see `models.Deployed.applied`."""
 
-IfMatch = Annotated[str | None, Header(description='Only if this is its version, such as "3".')]
-
 _UPLOAD_ERRORS = (400, 408, 413, 422, 502, 503, 507)
 _CODE = ("file", "build", "source")
+_LINK = {
+    "Link": {
+        "description": "The next page, as rel=next; absent on the last one.",
+        "schema": {"type": "string"},
+    }
+}
 
 
 def function_routes(
@@ -51,7 +63,11 @@ def function_routes(
         return JSONResponse(
             answer.model_dump(mode="json"),
             status_code=status,
-            headers={APPLIED: _yes(made.applied), **headers},
+            headers={
+                APPLIED: _yes(made.applied),
+                "etag": etag_of(made.version.version),
+                **headers,
+            },
         )
 
     @routes.post(
@@ -101,7 +117,7 @@ def function_routes(
         writes while that runs.
         """
         functions.get(name)
-        of_version = _version_in(if_match)
+        of_version = version_in(if_match)
 
         async def work(say: Say) -> JSONResponse:
             fields = frozenset({"settings", "build", "source"})
@@ -124,11 +140,12 @@ def function_routes(
     @routes.get(
         "",
         operation_id="listFunctions",
-        responses=errors(400),
+        responses={**errors(400), 200: {"headers": _LINK}},
         response_model_exclude_none=True,
     )
     async def list_functions(
         request: Request,
+        response: Response,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Functions at most.")] = PAGE,
         after: Annotated[str, Query(description="Names greater than this.")] = "",
         status: Annotated[bool, Query(description="Say what becomes of them, too.")] = False,
@@ -145,6 +162,9 @@ def function_routes(
             parse_selector(label or ()),
             lambda name: caller.may(Privilege.LIST, name),
         )
+        if page.next_after:
+            rest = request.url.include_query_params(after=page.next_after)
+            response.headers["link"] = f'<{rest.path}?{rest.query}>; rel="next"'
         names = [one.name for one, _ in page.functions]
         told = await controllers.statuses(names) if status and names else {}
         return models.Functions(
@@ -161,12 +181,19 @@ def function_routes(
     @routes.get(
         "/{name}",
         operation_id="getFunction",
-        responses=errors(404),
+        response_model=models.FunctionWithStatus,
+        responses={**errors(404), **NOT_MODIFIED, 200: {"headers": ETAG}},
         response_model_exclude_none=True,
     )
-    async def get_function(name: str, request: Request) -> models.FunctionWithStatus:
+    async def get_function(
+        name: str, request: Request, response: Response, if_none_match: IfNoneMatch = None
+    ) -> models.FunctionWithStatus | Response:
         """A function, its current version, and what becomes of it."""
         function = functions.get(name)
+        etag = etag_of(function.version)
+        if is_known(function.version, if_none_match):
+            return Response(status_code=304, headers={"etag": etag})
+        response.headers["etag"] = etag
         status = await controllers.status(name)
         return models.FunctionWithStatus(
             **models.fields_of(function, public_url, caller_of(request)),
@@ -181,23 +208,10 @@ def function_routes(
     )
     async def delete(name: str, if_match: IfMatch = None) -> Response:
         """Removes a function. Calls get 404 from now on; those that run finish."""
-        applied = await functions.delete(name, of_version=_version_in(if_match))
+        applied = await functions.delete(name, of_version=version_in(if_match))
         return Response(status_code=204, headers={APPLIED: _yes(applied)})
 
     return routes
-
-
-def _version_in(if_match: str | None) -> int | None:
-    """The version that `If-Match` names; None for any."""
-    if if_match is None or if_match.strip() == "*":
-        return None
-    found = re.fullmatch(r'\s*"?([0-9]{1,18})"?\s*', if_match, re.ASCII)
-    if found is None:
-        raise BadRequest(
-            f'If-Match: {shorten(if_match)!r} is no version; try "3", as `version` shows it',
-            field="If-Match",
-        )
-    return int(found[1])
 
 
 def _code(form: Form, say: Say) -> Code | None:
