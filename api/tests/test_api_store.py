@@ -416,6 +416,14 @@ async def test_a_new_store_is_not_taken_for_an_older_one(tmp_path: Path) -> None
         assert store.history(known, 100) is None
 
 
+async def test_its_folder_can_be_entered_by_its_user_alone_also_where_that_is_not_root(
+    tmp_path: Path,
+) -> None:
+    async with opened(tmp_path):
+        modes = [oct(one.stat().st_mode & 0o777) for one in tmp_path.rglob("*") if one.is_dir()]
+        assert set(modes) == {"0o700"}
+
+
 async def test_functions_are_paged_by_name(store: Store) -> None:
     names = sorted([f"f{n}" for n in range(25)] + ["f-1", "a", "z" * 63])
     for name in names:

@@ -58,9 +58,13 @@ class Environment:
         self._lock_file = _lock(folder / "lock")
         self._limit = limit
         self._map_lock = threading.Lock()
+        place = folder / "store"
         try:
+            # Not left to LMDB, which gives a folder the mode of its files: nobody but root could enter it.
+            place.mkdir(exist_ok=True)
+            place.chmod(0o700)
             self._env = lmdb.open(
-                str(folder / "store"),
+                str(place),
                 map_size=min(FIRST_MAP_BYTES, limit),
                 max_dbs=len(databases),
                 mode=0o600,
