@@ -11,6 +11,7 @@ from grpclib import GRPCError, Status
 from grpclib.const import Cardinality, Handler
 from grpclib.encoding.base import GRPC_CONTENT_TYPE
 from grpclib.metadata import decode_timeout, encode_grpc_message
+from grpclib.protocol import Peer
 from h2.errors import ErrorCodes
 from h2.exceptions import StreamClosedError
 
@@ -71,6 +72,11 @@ class Answer:
         self.metadata = headers
         self.buffer = self
         self.data_received = 0
+
+    @property
+    def peer(self) -> Peer:
+        """Who calls: the other end of the connection."""
+        return self._protocol.connection.get_peer()
 
     def cancel(self) -> None:
         """The caller wants no answer any more."""
