@@ -58,7 +58,7 @@ startupProbe:
     path: /healthz
     port: admin
   periodSeconds: 1
-  failureThreshold: 60
+  failureThreshold: 120
 readinessProbe:
   httpGet:
     path: /readyz
