@@ -114,7 +114,7 @@ def test_after_kill_9_of_a_node_process_under_load_the_next_call_works(running: 
     running.deploy(
         "victim",
         "module.exports = (req, res) => res.json({pid: process.pid, env: process.env.NAME});",
-        "--env",
+        "--secret",
         "NAME=value",
     )
     first = running.http.get("/fn/victim").json()

@@ -154,6 +154,11 @@ class ApiConfig(ServiceConfig):
     keep_versions: int = setting(
         20, help="versions kept of each function; older ones are removed", parse=positive_int
     )
+    secrets_key_file: str = setting(
+        "",
+        help="file of the keys that secrets are encrypted with, the first one from now on; empty: "
+        "secrets.key in the data folder, made when there is none",
+    )
     apply_timeout: float = setting(
         10.0,
         help="seconds that a change waits until every connected controller has applied it",

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sanfran_proto.sanfran import v1 as pb
 
@@ -99,6 +99,10 @@ class Functions:
             NotFound: there is no such function.
         """
         return self._store.get(name)
+
+    def resolve(self, name: str) -> pb.FunctionVersion:
+        """The same with the values of its secrets, for services."""
+        return self._store.get(name, reveal=True)
 
     async def page(
         self,
@@ -197,6 +201,43 @@ class Functions:
             if bundle is not None:
                 bundle.close()
         return await self._deployed(made)
+
+    def versions(self, name: str) -> list[pb.FunctionVersion]:
+        """The versions of a function that are kept, the newest first.
+
+        Raises:
+            NotFound: there is no such function.
+        """
+        return self._store.versions(name)
+
+    async def roll_back(
+        self, name: str, number: int | None, *, of_version: int | None = None, by: str = ""
+    ) -> Deployed:
+        """Makes a version with the code, the settings and the secrets of an older one.
+
+        Args:
+            number: of the older one; None: the one before the current.
+            of_version: the version that the function must be at; None: any.
+            by: who does it; empty: nobody was asked.
+
+        Raises:
+            NotFound: there is no such function or version.
+            BadRequest: it is the current one.
+            VersionChanged, StoreFull, StoreFailed, Busy: as in `update`.
+        """
+
+        def make(current: pb.FunctionVersion, older: pb.FunctionVersion) -> pb.FunctionVersion:
+            check_version(name, current.version, of_version)
+            if older.version == current.version:
+                raise BadRequest(
+                    f"version: {name} is at version {current.version}; give one before it",
+                    field="version",
+                )
+            note = f"rollback to {older.version}"
+            return replace(older, created_at_ms=self._now_ms(), created_by=by, note=note)
+
+        self._store.get(name)
+        return await self._deployed(await self._store.go_back(name, number, make))
 
     async def delete(self, name: str, *, of_version: int | None = None) -> bool:
         """Removes a function; returns whether every connected controller has carried it out.

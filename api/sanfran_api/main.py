@@ -36,6 +36,7 @@ from sanfran_api.rest.guard import Guard
 from sanfran_api.rest.server import RestServer
 from sanfran_api.rpc import ApiRpc
 from sanfran_api.store.store import Store
+from sanfran_api.store.vault import Vault
 from sanfran_api.watch import Watchers
 
 log = get_logger("api")
@@ -67,6 +68,7 @@ async def serve(config: ApiConfig, life: Lifecycle) -> None:
         files=config.max_files,
     )
     watchers = Watchers(expected=bool(config.controllers))
+    key_file = Path(config.secrets_key_file).expanduser() if config.secrets_key_file else None
     async with AsyncExitStack() as parts:
         tls = await parts.enter_async_context(Tls(config.tls_dir, Role.API))
         store = await parts.enter_async_context(
@@ -74,7 +76,9 @@ async def serve(config: ApiConfig, life: Lifecycle) -> None:
                 config.data,
                 limit=config.max_store_bytes,
                 keep_versions=config.keep_versions,
+                vault=Vault(key_file or config.data / "secrets.key", own=key_file is None),
                 changed=watchers.changed,
+                applied=watchers.applied_everywhere,
             )
         )
         builder = await parts.enter_async_context(_builder(config, limits))
@@ -97,6 +101,7 @@ async def serve(config: ApiConfig, life: Lifecycle) -> None:
             functions,
             intake,
             Controllers(client, life.stopping),
+            store,
             public_url=config.public_url,
             limits={
                 "max_upload_bytes": config.max_upload_bytes,

@@ -95,7 +95,8 @@ class ApiRpc(pb.ApiBase):
     async def create_function(self, messages: AsyncIterator[pb.Upload]) -> pb.FunctionVersion:
         with answering():
             async with self._received(messages) as (header, upload):
-                given, code = _given(header) or {}, _code(header, upload)
+                given = from_message(header.settings or pb.FunctionSettings())
+                code = _code(header, upload)
                 note_changed(*names_of(given, code=True))
                 if header.name:
                     allow(Privilege.CREATE, header.name)
@@ -125,6 +126,10 @@ class ApiRpc(pb.ApiBase):
         with answering():
             allow(Privilege.LIST, message.name)
             return shown(self._functions.get(message.name))
+
+    async def resolve_function(self, message: pb.GetFunctionRequest) -> pb.FunctionVersion:
+        with answering():
+            return self._functions.resolve(message.name)
 
     async def list_functions(self, message: pb.ListFunctionsRequest) -> pb.ListFunctionsResponse:
         with answering():
@@ -238,4 +243,11 @@ def _code(header: pb.UploadHeader, upload: Upload | None) -> Code | None:
 
 
 def _given(header: pb.UploadHeader) -> Given | None:
-    return from_message(header.settings) if header.settings is not None else None
+    """The settings that an update gives; None: none."""
+    if header.settings is None and not header.remove_secrets:
+        return None
+    given = from_message(header.settings) if header.settings is not None else {}
+    # Empty is how it was shown: it stays, like those that are not named.
+    secrets = {} if header.settings is None else header.settings.secrets
+    named = {name: value for name, value in secrets.items() if value}
+    return {**given, "secrets": {**named, **dict.fromkeys(header.remove_secrets)}}

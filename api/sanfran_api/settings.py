@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from sanfran_proto.sanfran import v1 as pb
@@ -41,8 +41,18 @@ Env = Annotated[
 ]
 
 
-class Settings(BaseModel):
-    """A function's settings, complete."""
+Secrets = Annotated[
+    dict[str, str],
+    Field(
+        description="More of the environment, whose values are stored encrypted and never shown. Names "
+        "as in env, and none that is there. In an update each stays that is not named; null removes one.",
+        examples=[{"API_KEY": "s3cr3t"}],
+    ),
+]
+
+
+class OpenSettings(BaseModel):
+    """A function's settings but its secrets."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -136,7 +146,7 @@ class Settings(BaseModel):
         return seconds
 
     @model_validator(mode="after")
-    def _check_scale(self) -> Settings:
+    def _check_scale(self) -> Self:
         if self.max_scale and self.min_scale > self.max_scale:
             raise ValueError(
                 f"min_scale: {self.min_scale} is more than max_scale, {self.max_scale}; "
@@ -145,8 +155,41 @@ class Settings(BaseModel):
         return self
 
 
+class Settings(OpenSettings):
+    """A function's settings, complete. A secret that is stored has an empty value."""
+
+    secrets: Secrets = Field(default_factory=dict, repr=False)
+
+    @field_validator("secrets")
+    @classmethod
+    def _check_secrets(cls, secrets: dict[str, str]) -> dict[str, str]:
+        for name, value in secrets.items():
+            if problem := _env_problem(name, value):
+                raise ValueError(problem)
+        return secrets
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        for name in self.secrets.keys() & self.env.keys():
+            raise ValueError(
+                f"secrets: {shorten(name)!r} is in env, too; take it out of one of them"
+            )
+        return self
+
+
+class ShownSettings(OpenSettings):
+    """A function's settings as people see them."""
+
+    secrets: list[str] = Field(
+        default_factory=list,
+        description="Names of the secrets. Their values are never shown.",
+        examples=[["API_KEY"]],
+    )
+
+
 FIELDS: Mapping[str, str] = {
     "env": 'an object of strings works, such as {"GREETING": "Hello"}',
+    "secrets": 'an object of strings works, and null for one to remove, such as {"API_KEY": "s3cr3t"}',
     "timeout": f"seconds from 0.001 to {MAX_SECONDS} work, such as 60",
     "concurrency": "a whole number from 1 to 10000 works, such as 100",
     "min_scale": "a whole number from 0 to 1000 works, such as 0",
@@ -178,7 +221,8 @@ def _env_problem(name: str, value: str) -> str | None:
 
 
 def revise(current: Settings, given: Mapping[str, object]) -> Settings:
-    """Replaces the fields that are given, each as a whole; None restores a default.
+    """Replaces the fields that are given, each as a whole; None restores a default. Of secrets only
+    those that are named.
 
     Raises:
         BadRequest: a field is unknown or its value is not accepted; names it and what would work.
@@ -187,10 +231,24 @@ def revise(current: Settings, given: Mapping[str, object]) -> Settings:
         if field not in FIELDS:
             raise _refuse(shorten(field), f"unknown; the settings are {', '.join(FIELDS)}")
     values: dict[str, object] = {**current.model_dump(), **given}
+    secrets = given.get("secrets")
+    if isinstance(secrets, Mapping):
+        values["secrets"] = _merge(current.secrets, secrets)
     try:
         return Settings.model_validate({k: v for k, v in values.items() if v is not None})
     except ValidationError as error:
         raise _explain(error) from None
+
+
+def _merge(current: Mapping[str, str], given: Mapping[object, object]) -> dict[object, object]:
+    for name, value in given.items():
+        if value == "":
+            shown = repr(shorten(str(name)))
+            raise _refuse("secrets", f"the value of {shown} is empty; null removes a secret")
+    merged: dict[object, object] = {}
+    merged.update(current)
+    merged.update(given)
+    return {name: value for name, value in merged.items() if value is not None}
 
 
 def parse_settings(text: str | bytes) -> Mapping[str, object]:
@@ -224,6 +282,8 @@ def _explain(error: ValidationError) -> BadRequest:
     if len(first["loc"]) > 1:  # one entry of a map, whose value may be nobody's business
         name = shorten(str(first["loc"][1]))
         return _refuse(field, f"the value of {name!r} is not a string; {FIELDS[field]}")
+    if field == "secrets":  # whatever it is, it may be a secret
+        return _refuse(field, FIELDS[field])
     return _refuse(field, f"{shorten(repr(first['input']))} is not accepted; {FIELDS[field]}")
 
 
@@ -238,6 +298,7 @@ def from_message(message: pb.FunctionSettings) -> dict[str, object]:
     """What a gRPC client gave, as `revise` takes it: every field, None where it is zero."""
     return {
         "env": dict(message.env) or None,
+        "secrets": dict(message.secrets) or None,
         "timeout": message.timeout_ms / 1000 or None,
         "concurrency": message.concurrency or None,
         "min_scale": message.min_scale or None,
@@ -254,6 +315,7 @@ def to_message(settings: Settings) -> pb.FunctionSettings:
     """As it is stored and sent to other services."""
     return pb.FunctionSettings(
         env=dict(sorted(settings.env.items())),
+        secrets=dict(sorted(settings.secrets.items())),
         timeout_ms=round(settings.timeout * 1000),
         concurrency=settings.concurrency,
         min_scale=settings.min_scale,
@@ -273,7 +335,17 @@ def labels_of(version: pb.FunctionVersion) -> Mapping[str, str]:
 
 def stored(message: pb.FunctionSettings | None) -> Settings:
     """The opposite of `to_message`."""
-    given = from_message(message or pb.FunctionSettings())
-    known: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
     # Not judged again: a limit that was lowered later must not make old functions unreadable.
-    return Settings.model_construct(**known)
+    return Settings.model_construct(**_known(message))
+
+
+def shown(message: pb.FunctionSettings | None) -> ShownSettings:
+    """The same for people."""
+    known = _known(message)
+    known["secrets"] = list(known.get("secrets", ()))
+    return ShownSettings.model_construct(**known)
+
+
+def _known(message: pb.FunctionSettings | None) -> dict[str, Any]:
+    given = from_message(message or pb.FunctionSettings())
+    return {field: value for field, value in given.items() if value is not None}

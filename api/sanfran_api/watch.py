@@ -17,7 +17,7 @@ from sanfran_proto.sanfran import v1 as pb
 
 from sanfran_api.errors import ApiError
 from sanfran_api.metrics import UNAPPLIED, WATCHERS
-from sanfran_api.store.store import Store
+from sanfran_api.store.store import EVERYTHING, Store
 
 log = get_logger("watch")
 
@@ -56,6 +56,11 @@ class Watcher:
             self._owed.remove(revision)
             self._wake.set()
             self._watchers.settle()
+
+    @property
+    def applied_up_to(self) -> int:
+        """The revision up to which it has carried out everything."""
+        return min(self._owed) - 1 if self._owed else self._sent
 
     def told_live(self, controllers: list[str]) -> None:
         """These controllers live, and have or get the pods of those that do not."""
@@ -120,7 +125,7 @@ class Watcher:
         """
         after = ""
         while True:
-            page = store.page(after, SNAPSHOT_PAGE)
+            page = store.page(after, SNAPSHOT_PAGE, reveal=True)
             for function, changed in page.functions:
                 if changed > revision:
                     ahead[function.name] = changed
@@ -226,6 +231,15 @@ class Watchers:
             return False
         finally:
             del self._waiting[revision]
+
+    def applied_everywhere(self) -> int:
+        """The revision up to which every controller that lives has carried out everything: none of
+        them starts anything of what was replaced before."""
+        if self._expected and not self._watchers:
+            return 0
+        if not self.live <= {watcher.controller for watcher in self._watchers}:
+            return 0
+        return min((one.applied_up_to for one in self._watchers), default=EVERYTHING)
 
     def settle(self) -> None:
         """Answers the changes that everyone has applied by now."""

@@ -11,9 +11,12 @@ import httpx
 import pytest
 from sanfran_api.config import ApiConfig
 from sanfran_api.main import serve
+from sanfran_api.store.store import Store
 from sanfran_common.lifecycle import Lifecycle
 from sanfran_common.rpc.client import RpcClient
 from sanfran_proto.sanfran import v1 as pb
+
+from api.tests.stores import opened
 
 HELLO = b"module.exports = (req, res) => res.send('hello')\n"
 
@@ -104,3 +107,9 @@ def run_api(tmp_path: Path) -> RunApi:
 async def api(run_api: RunApi) -> AsyncIterator[Api]:
     async with run_api() as running:
         yield running
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    async with opened(tmp_path) as made:
+        yield made

@@ -45,6 +45,7 @@ async def test_a_function_goes_through_its_life(api: Any) -> None:
         "labels": {},
         "body_limit": 0,
         "invoke": "public",
+        "secrets": [],
     }
     assert (function["created_by"], function["note"]) == ("", "")
     assert (function["version"], function["entry"]) == (1, "hello.js")
@@ -405,6 +406,9 @@ async def test_openapi_is_3_1_and_names_every_operation(api: Any) -> None:
         "getLogs",
         "getPool",
         "getCaller",
+        "listVersions",
+        "rollbackFunction",
+        "rotateSecrets",
     }
     for operation in operations.values():
         errors = {status for status in operation["responses"] if status >= "400"}

@@ -92,7 +92,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"min_scale": 3, "max_scale": 2}, "settings.min_scale", "3 is more than max_scale, 2"),
     ({"idle_timeout": -1}, "settings.idle_timeout", "-1 is not accepted"),
     ({"memory": 63}, "settings.memory", "63 is not accepted; megabytes, a whole number from 64"),
-    ({"size": 1}, "settings.size", "unknown; the settings are env, timeout"),
+    ({"size": 1}, "settings.size", "unknown; the settings are env, secrets, timeout"),
     ({"size": None}, "settings.size", "unknown"),
     ({"labels": []}, "settings.labels", "an object of strings works"),
     ({"labels": {"a": None}}, "settings.labels", "the value of 'a' is not a string"),

@@ -19,9 +19,12 @@ COMMANDS = {
     "get": "functions",
     "list": "functions",
     "delete": "functions",
+    "versions": "versions",
+    "rollback": "versions",
     "invoke": "invoke",
     "logs": "logs",
     "pool": "pool",
+    "secrets": "store",
 }
 """Each command's module in `sanfran_cli.commands`, in the order of `--help`."""
 

@@ -80,6 +80,21 @@ def print_functions(functions: Sequence[Function], info: ServiceInfo) -> None:
     print_table(heads, rows)
 
 
+def print_versions(versions: Sequence[Function]) -> None:
+    """A table of a function's versions."""
+    rows = [
+        (
+            f"{one['version']}{'' if number else ' (current)'}",
+            local_time(one["created_at"]),
+            one["created_by"] or "-",
+            one["digest"][:12],
+            one["note"],
+        )
+        for number, one in enumerate(versions)
+    ]
+    print_table(("VERSION", "MADE", "BY", "CODE", "NOTE"), rows)
+
+
 def _activity(status: Status | None) -> tuple[str, str, str, str]:
     """Pods, requests in flight, calls, last cold start."""
     if status is None:

@@ -29,6 +29,8 @@ class Settings(TypedDict, total=False):
     """Seconds without traffic until a pod is recycled; 0: the engine's own."""
     memory: int
     """Megabytes of a pod's process and those it starts."""
+    secrets: dict[str, str | None] | list[str]
+    """More of the environment: values to set, None for one to remove. In answers their names."""
     labels: dict[str, str]
     """To find functions by."""
     body_limit: int
@@ -54,9 +56,18 @@ def parse_variable(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"{text!r} is not K=V; try {text.strip() or 'NAME'}=value")
+    check_variable(name)
+    return name, value
+
+
+def check_variable(name: str) -> None:
+    """Refuses what cannot be the name of a variable.
+
+    Raises:
+        ValueError: says what would work.
+    """
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no variable name; letters, digits and _ work, as in API_KEY")
-    return name, value
 
 
 def parse_label(text: str) -> tuple[str, str | None]:

@@ -1,5 +1,6 @@
 """A real api service, alone: what the commands talk to."""
 
+import json
 import os
 import signal
 import socket
@@ -8,8 +9,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from sanfran_cli.main import main
 
 PUBLIC = "http://127.0.0.1:9"  # nothing listens there
 READY_SECONDS = 20.0
@@ -51,3 +55,39 @@ def hello(tmp_path: Path) -> Path:
     path = tmp_path / "hello.js"
     path.write_text("module.exports = (req, res) => res.send('Hello');")
     return path
+
+
+class Sanfran:
+    """The command line, with the api service of this test."""
+
+    def __init__(self, api: str) -> None:
+        self.api = api
+
+    def run(self, *args: str | Path) -> tuple[int, str, str]:
+        """Exit code, standard output, standard error."""
+        environ = {"SANFRAN_API": self.api}
+        result = CliRunner().invoke(main, [str(one) for one in args], env=environ)
+        assert result.exception is None or isinstance(result.exception, SystemExit), result.output
+        return result.exit_code, result.stdout, result.stderr
+
+    def text(self, *args: str | Path) -> str:
+        """Standard output of what must succeed."""
+        code, out, errors = self.run(*args)
+        assert (code, errors) == (0, ""), (args, out, errors)
+        return out
+
+    def json(self, *args: str | Path) -> Any:
+        """The same, as JSON."""
+        return json.loads(self.text(*args, "-o", "json"))
+
+    def refusal(self, *args: str | Path) -> str:
+        """Standard error of what the service must refuse."""
+        code, out, errors = self.run(*args)
+        assert (code, out) == (1, ""), (args, out, errors)
+        assert errors.startswith("Error: ")
+        return errors
+
+
+@pytest.fixture
+def sanfran(api: str) -> Sanfran:
+    return Sanfran(api)

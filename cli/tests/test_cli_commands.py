@@ -1,6 +1,5 @@
 """Commands against a real api service."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,48 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
 from sanfran_cli.client import Client
 from sanfran_cli.errors import ApiRefused, Refused
-from sanfran_cli.main import main
 
 PUBLIC = "http://127.0.0.1:9"  # nothing listens there
 
 
-class Sanfran:
-    """The command line, with the api service of this test."""
-
-    def __init__(self, api: str) -> None:
-        self.api = api
-
-    def run(self, *args: str | Path) -> tuple[int, str, str]:
-        """Exit code, standard output, standard error."""
-        environ = {"SANFRAN_API": self.api}
-        result = CliRunner().invoke(main, [str(one) for one in args], env=environ)
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.output
-        return result.exit_code, result.stdout, result.stderr
-
-    def text(self, *args: str | Path) -> str:
-        """Standard output of what must succeed."""
-        code, out, errors = self.run(*args)
-        assert (code, errors) == (0, ""), (args, out, errors)
-        return out
-
-    def json(self, *args: str | Path) -> Any:
-        """The same, as JSON."""
-        return json.loads(self.text(*args, "-o", "json"))
-
-    def refusal(self, *args: str | Path) -> str:
-        """Standard error of what the service must refuse."""
-        code, out, errors = self.run(*args)
-        assert (code, out) == (1, ""), (args, out, errors)
-        assert errors.startswith("Error: ")
-        return errors
-
-
-@pytest.fixture
-def sanfran(api: str) -> Sanfran:
-    return Sanfran(api)
+Sanfran = Any
 
 
 def test_create_get_list_update_delete(sanfran: Sanfran, hello: Path) -> None:
@@ -98,6 +62,7 @@ def test_settings_given_change_and_the_others_stay(
         "labels": {"team": "a"},
         "body_limit": 1024,
         "invoke": "private",
+        "secrets": [],
     }
     assert created["settings"] == {**wanted, "env": {"A": "1", "B": "x=y"}}
     updated = sanfran.json("update", "set", "--timeout", "3", "--env", "A=2")
@@ -212,7 +177,7 @@ def test_a_function_whose_router_does_not_answer_is_named_by_its_url(sanfran: Sa
     assert f"{PUBLIC}/fn/hello/a?b" in sanfran.refusal("invoke", "hello", "a?b")
 
 
-def test_an_answer_that_is_not_the_api_s_is_named(hello: Path, tmp_path: Path) -> None:
+def test_an_answer_that_is_not_the_api_s_is_named(sanfran: Sanfran, tmp_path: Path) -> None:
     (tmp_path / "index.html").write_text("<html>")
     with subprocess.Popen(
         [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"],
@@ -223,7 +188,7 @@ def test_an_answer_that_is_not_the_api_s_is_named(hello: Path, tmp_path: Path) -
     ) as other:
         assert other.stdout is not None
         port = other.stdout.readline().split("port ")[1].split()[0]
-        errors = Sanfran(f"http://127.0.0.1:{port}").refusal("list")
+        errors = type(sanfran)(f"http://127.0.0.1:{port}").refusal("list")
         other.kill()
     assert f"no SanFran API at http://127.0.0.1:{port} (it answered HTTP 404" in errors
 

@@ -10,6 +10,7 @@ import asyncio
 
 from grpclib import GRPCError, Status
 from sanfran_common.rpc.client import RpcClient
+from sanfran_common.secret_values import lacks_values
 from sanfran_proto.sanfran import v1 as pb
 
 from sanfran_controller import metrics
@@ -53,6 +54,10 @@ class Catalog:
         known = self._functions.get(function.name)
         if known is not None:
             if same_version(known, function):
+                if lacks_values(
+                    known
+                ):  # it was learned of a pod; in place, for its identity counts
+                    known.settings = function.settings
                 return False
             if known.version > function.version and known.created_at_ms >= function.created_at_ms:
                 return False
@@ -87,8 +92,8 @@ class Catalog:
             pass
 
     async def require(self, name: str) -> pb.FunctionVersion:
-        """The newest version; asks the api service when the function is unknown. One caller per
-        name at a time.
+        """The newest version, complete; asks the api service when the function is unknown, or its
+        secrets are. One caller per name at a time.
 
         Raises:
             FunctionNotFound: there is none.
@@ -97,17 +102,27 @@ class Catalog:
         while (known := self._functions.get(name)) is None:
             self._asking.add(name)
             try:
-                request = pb.GetFunctionRequest(name=name)
-                answer = await self._api.get_function(request, timeout=GET_TIMEOUT)
-            except GRPCError as error:
-                if error.status is Status.NOT_FOUND:
-                    raise FunctionNotFound(f"no function is named {name}") from error
-                why = f"the api service does not answer: {error.status.name} {error.message}"
-                raise Unavailable(why) from error
+                answer = await self._ask(name)
             finally:
                 # A deletion that was announced meanwhile makes the answer worthless: ask again.
                 still_true = name in self._asking
                 self._asking.discard(name)
             if still_true:
                 self.learn(answer)
+        if lacks_values(known):
+            # Pods tell what they run, but not its secrets.
+            answer = await self._ask(name)
+            if not same_version(known, answer):
+                raise Unavailable(f"{name} has a newer version, which was not announced yet")
+            self.put(answer)
         return known
+
+    async def _ask(self, name: str) -> pb.FunctionVersion:
+        request = pb.GetFunctionRequest(name=name)
+        try:
+            return await self._api.resolve_function(request, timeout=GET_TIMEOUT)
+        except GRPCError as error:
+            if error.status is Status.NOT_FOUND:
+                raise FunctionNotFound(f"no function is named {name}") from error
+            why = f"the api service does not answer: {error.status.name} {error.message}"
+            raise Unavailable(why) from error

@@ -12,6 +12,7 @@ from grpclib import GRPCError, Status
 from sanfran_common.lifecycle import OwnedTasks
 from sanfran_common.rpc.server import RpcServer
 from sanfran_common.rpc.term import TermFence
+from sanfran_common.secret_values import without_values
 from sanfran_proto.sanfran import v1 as pb
 
 PATIENCE = 8.0
@@ -73,7 +74,7 @@ class SimPod(pb.SidecarBase):
             phase=self.phase,
             address=self.address,
             activation_id=self.activation_id if busy else "",
-            function=self.function if busy else None,
+            function=without_values(self.function) if busy and self.function else None,
             reason=self.reason,
         )
 
@@ -373,7 +374,7 @@ class SimApi(pb.ApiBase):
         yield pb.BundleChunk(data=bundle[3:])
         self.changes.tell()
 
-    async def get_function(self, message: pb.GetFunctionRequest) -> pb.FunctionVersion:
+    async def resolve_function(self, message: pb.GetFunctionRequest) -> pb.FunctionVersion:
         self.gets += 1
         if message.name not in self.functions:
             raise GRPCError(Status.NOT_FOUND, message.name)

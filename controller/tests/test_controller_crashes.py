@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+from grpclib import GRPCError, Status
 from sanfran_controller.catalog_watch import OUTSTANDING_MOST
 from sanfran_proto.sanfran import v1 as pb
 
@@ -122,6 +124,28 @@ async def test_a_restarted_controller_adopts_without_the_api_and_corrects_itself
         await world.api.start()
         await world.api.until_applied(len(world.api.history))
         await router.until(lambda: router.routes["hello"].version == 2)
+
+
+async def test_a_controller_that_knows_a_function_from_its_pods_runs_it_not_without_its_secrets(
+    world: Any,
+) -> None:
+    world.api.put("hello", secrets={"KEY": "value"})
+    async with world.controller() as router:
+        await router.activate("hello")
+    await world.api.stop()
+    async with world.controller(sync_patience=0.4) as router:
+        assert router.routes["hello"].endpoints, "it serves on"
+        (pod,) = world.host.serving("hello")
+        pod.crash()
+        await router.until(lambda: not router.routes["hello"].endpoints)
+        with pytest.raises(GRPCError) as caught:
+            await router.activate("hello")
+        assert caught.value.status is Status.UNAVAILABLE
+        await world.api.start()
+        await world.api.until_applied(len(world.api.history))
+        assert (await router.activate("hello")).version == 1
+        (pod,) = world.host.serving("hello")
+        assert pod.function.settings.secrets == {"KEY": "value"}
 
 
 async def test_a_restarted_controller_resolves_pods_in_between_states(world: Any) -> None:

@@ -13,6 +13,7 @@ from contextlib import aclosing
 from typing import TypeVar
 
 from sanfran_common.lifecycle import OwnedTasks
+from sanfran_common.secret_values import without_values
 from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
 
@@ -126,7 +127,7 @@ class Pod:
             phase=pb.PodPhase[self.phase.name],
             address=self._runtime.address if self._runtime is not None else "",
             activation_id=self._activation_id if serving else "",
-            function=self._function if serving else None,
+            function=without_values(self._function) if serving else None,
             reason=self._reason,
             crashed=self._crashed,
         )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from prometheus_client import Histogram
 from sanfran_common.config import join_host_port
+from sanfran_common.secret_values import environment
 from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
 
@@ -74,7 +75,7 @@ class Loading:
     version: int
     root: Path
     entry: str
-    env: dict[str, str]
+    env: dict[str, str] = field(repr=False)
     compiled: Path | None
 
     @classmethod
@@ -88,7 +89,7 @@ class Loading:
             version=function.version,
             root=root,
             entry=function.entry,
-            env=dict(function.settings.env) if function.settings is not None else {},
+            env=environment(function),
             compiled=compiled,
         )
 

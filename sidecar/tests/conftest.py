@@ -85,6 +85,7 @@ class FakeApi(pb.ApiBase):
         name: str = "hello",
         version: int = 1,
         env: dict[str, str] | None = None,
+        secrets: dict[str, str] | None = None,
     ) -> pb.FunctionVersion:
         """Stores a function and gives its description."""
         files: dict[str, str | bytes] = (
@@ -99,7 +100,7 @@ class FakeApi(pb.ApiBase):
             digest=digest,
             bundle_bytes=len(bundle),
             entry=next(iter(files)),
-            settings=pb.FunctionSettings(env=env or {}),
+            settings=pb.FunctionSettings(env=env or {}, secrets=secrets or {}),
         )
 
     async def fetch_bundle(self, message: pb.FetchBundleRequest) -> AsyncIterator[pb.BundleChunk]:

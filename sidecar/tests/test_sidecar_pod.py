@@ -50,12 +50,18 @@ async def test_the_function_gets_its_env_and_nothing_of_the_engines(
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     stub, _ = await bench.generic()
     source = "module.exports = (req, res) => res.send({env: process.env, cwd: process.cwd()})"
-    function = bench.api.function(source, env={"COLOUR": "blue"})
+    secrets = {"KEY": "canary", "WITHHELD": ""}
+    function = bench.api.function(source, env={"COLOUR": "blue"}, secrets=secrets)
     answer = await stub.activate(bench.order("a1", function))
     assert answer.loaded is not None
     _, body = await bench.get(answer.loaded.address, "/fn/hello", "a1")
     env = json.loads(body)["env"]
     assert env.pop("COLOUR") == "blue"
+    assert env.pop("KEY") == "canary"
+    told = (await stub.get_state(pb.GetStateRequest())).function
+    assert told is not None
+    assert told.settings is not None
+    assert told.settings.secrets == {"KEY": "", "WITHHELD": ""}
     assert set(env) <= {"PATH", "HOME", "TMPDIR", "LANG", "NODE_ENV"}
     assert Path(json.loads(body)["cwd"]).name.startswith(function.digest)
 

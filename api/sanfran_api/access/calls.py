@@ -52,7 +52,7 @@ def shown(version: pb.FunctionVersion) -> pb.FunctionVersion:
     """The version as the caller may see it."""
     if version.settings is None or current_caller().may(Privilege.VIEW_SETTINGS, version.name):
         return version
-    return replace(version, settings=replace(version.settings, env={}))
+    return replace(version, settings=replace(version.settings, env={}, secrets={}))
 
 
 def note_changed(*names: str) -> None:

@@ -66,7 +66,10 @@ REST: Mapping[str, Operation] = {
     "getFunction": _on(Privilege.LIST),
     "updateFunction": _on(*_UPDATES, changes=True),
     "deleteFunction": _on(Privilege.DELETE, changes=True),
+    "listVersions": _on(Privilege.LIST),
+    "rollbackFunction": _on(*_UPDATES, changes=True),
     "getLogs": _on(Privilege.LOGS),
+    "rotateSecrets": Operation(Needs.EVERYTHING, changes=True),
 }
 """By `operation_id`."""
 
@@ -77,6 +80,7 @@ RPC: Mapping[str, Operation] = {
     "ListFunctions": _somewhere(Privilege.LIST, services=True),
     "DeleteFunction": _somewhere(Privilege.DELETE, changes=True, services=True),
     "WatchFunctions": _SERVICE,
+    "ResolveFunction": _SERVICE,
     "FetchBundle": _SERVICE,
     "Authorize": _SERVICE,
 }

@@ -15,7 +15,10 @@ from sanfran_api.rest.errors import shape_errors
 from sanfran_api.rest.functions import function_routes
 from sanfran_api.rest.logs import log_routes
 from sanfran_api.rest.openapi import PREFIX, add_docs, describe, errors
+from sanfran_api.rest.secrets import secret_routes
 from sanfran_api.rest.service import service_routes
+from sanfran_api.rest.versions import version_routes
+from sanfran_api.store.store import Store
 
 AS_THEY_ARE = (
     *DEFAULT_EXCLUDED_CONTENT_TYPES,
@@ -34,6 +37,7 @@ def build_app(
     functions: Functions,
     intake: Intake,
     controllers: Controllers,
+    store: Store,
     *,
     public_url: str,
     limits: dict[str, int],
@@ -59,7 +63,9 @@ def build_app(
     )
     app.include_router(service_routes(controllers, public_url=public_url, limits=limits))
     app.include_router(function_routes(functions, intake, controllers, public_url=public_url))
+    app.include_router(version_routes(functions, public_url=public_url))
     app.include_router(log_routes(functions, controllers))
+    app.include_router(secret_routes(store))
     add_docs(app)
     app.add_middleware(
         GZipMiddleware, minimum_size=1024, compresslevel=5, exclude_content_types=AS_THEY_ARE

@@ -20,8 +20,8 @@ logging.getLogger("python_multipart").setLevel(logging.ERROR)
 """What it warns of is a client's mistake, and the answer says it."""
 
 FILE = "file"
-MAX_TEXT_BYTES = 256 * 1024
-"""Of one text field; settings may have 64 KiB of variables, escaped."""
+MAX_TEXT_BYTES = 512 * 1024
+"""Of one text field; settings may have 64 KiB of variables and as much of secrets, escaped."""
 FORM_OVERHEAD = 1024 * 1024
 """What a form may have besides its file."""
 LINGER_SECONDS = 5.0

@@ -64,7 +64,7 @@ def function_routes(
             answer.model_dump(mode="json"),
             status_code=status,
             headers={
-                APPLIED: _yes(made.applied),
+                APPLIED: yes(made.applied),
                 "etag": etag_of(made.version.version),
                 **headers,
             },
@@ -209,7 +209,7 @@ def function_routes(
     async def delete(name: str, if_match: IfMatch = None) -> Response:
         """Removes a function. Calls get 404 from now on; those that run finish."""
         applied = await functions.delete(name, of_version=version_in(if_match))
-        return Response(status_code=204, headers={APPLIED: _yes(applied)})
+        return Response(status_code=204, headers={APPLIED: yes(applied)})
 
     return routes
 
@@ -231,5 +231,5 @@ def _unheard(line: str) -> None:
     """Nobody asks to be told of a build."""
 
 
-def _yes(value: bool) -> str:
+def yes(value: bool) -> str:
     return "true" if value else "false"

@@ -10,7 +10,7 @@ from sanfran_proto.sanfran import v1 as pb
 
 from sanfran_api.access.privileges import Privilege
 from sanfran_api.access.rules import Caller as Who
-from sanfran_api.settings import Settings, stored
+from sanfran_api.settings import ShownSettings, shown
 
 
 class Answer(BaseModel):
@@ -54,7 +54,7 @@ class Function(Answer):
     digest: str = Field(description="SHA-256 of the bundle, a canonical tar.")
     bundle_bytes: int
     entry: str = Field(description="The module that is loaded.", examples=["index.js"])
-    settings: Settings
+    settings: ShownSettings
     source: str = Field(description="What who sent the code called it; empty: nothing.")
     created_at: str = Field(description="When this version was made.")
     created_by: str = Field(description="Who made it; empty: nobody was asked.")
@@ -86,6 +86,19 @@ class Functions(Answer):
 
     functions: list[FunctionWithStatus]
     next_after: str = Field(description="Ask again with after=…; empty on the last page.")
+
+
+class Versions(Answer):
+    """The versions of a function that are kept."""
+
+    versions: list[Function] = Field(description="The newest first, which is the current one.")
+
+
+class Rotated(Answer):
+    """Secrets that were encrypted anew."""
+
+    rotated: int = Field(description="Secrets, of all versions that are kept.")
+    key: str = Field(description="Id of the key that all are encrypted with now.")
 
 
 class Decision(Answer):
@@ -174,7 +187,7 @@ class Caller(Answer):
     privileges: list[str] = Field(description="On at least one function.")
 
 
-HIDDEN = ("env",)
+HIDDEN = ("env", "secrets")
 """Settings that only those who have settings:view get to see."""
 
 
@@ -184,10 +197,11 @@ def fields_of(version: pb.FunctionVersion, public_url: str, caller: Who) -> dict
     Args:
         caller: who gets to see them.
     """
-    settings = stored(version.settings)
+    settings = shown(version.settings)
     hidden = [] if caller.may(Privilege.VIEW_SETTINGS, version.name) else list(HIDDEN)
     if hidden:
-        settings = settings.model_copy(update={key: {} for key in hidden})
+        empty = {key: type(getattr(settings, key))() for key in hidden}
+        settings = settings.model_copy(update=empty)
     return {
         "name": version.name,
         "version": version.version,

@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from sanfran_api.rest import models
+from sanfran_api.settings import Settings
 
 PREFIX = "/api/v1"
 STATIC = Path(__file__).parent.parent / "static"
@@ -84,6 +85,7 @@ def describe(app: FastAPI) -> None:
     for unused in ("HTTPValidationError", "ValidationError"):
         spec["components"]["schemas"].pop(unused, None)
     spec["components"]["schemas"]["LogLine"] = models.LogLine.model_json_schema()
+    spec["components"]["schemas"]["Settings"] = Settings.model_json_schema()
 
 
 def add_docs(app: FastAPI) -> None:

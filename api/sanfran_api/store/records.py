@@ -4,11 +4,13 @@
 | --- | --- | --- |
 | meta | `schema`, `revision` | u64 |
 | functions | name | u64 version, u64 revision of its last change |
-| versions | name, NUL, u64 version | `FunctionVersion` message |
+| versions | name, NUL, u64 version | u64 revision that made it, `FunctionVersion` message, secrets' values empty |
+| secrets | name, NUL, u64 version | JSON: secret's name → sealed value in base64, see `vault` |
+| keys | id of a key that something is sealed with | u64 ms since 1970 of its first use |
 | numbers | name | u64: last version number ever given; stays after a delete |
 | bundles | digest | u64 bytes, u64 references |
 | chunks | digest, u32 number | bytes |
-| unreferenced | u64 ms since 1970, digest | empty |
+| unreferenced | digest | u64 ms since 1970, u64 revision: since when |
 | changes | u64 revision | `p`, u64 version, name; or `d`, name |
 
 Numbers are big-endian, so that keys sort by them.
@@ -16,15 +18,20 @@ Numbers are big-endian, so that keys sort by them.
 
 from __future__ import annotations
 
+import base64
+import json
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-SCHEMA = 1
-"""Grows when an older service could not read what a newer one writes."""
+SCHEMA = 2
+"""Grows when an older service could not read what a newer one writes; see `migrations`."""
 DATABASES = (
     "meta",
     "functions",
     "versions",
+    "secrets",
+    "keys",
     "numbers",
     "bundles",
     "chunks",
@@ -53,6 +60,14 @@ class BundleRow:
 
     size: int
     references: int
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Since when nothing refers to a bundle."""
+
+    ms: int
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +116,38 @@ def version_prefix(name: str) -> bytes:
 def version_key(name: str, version: int) -> bytes:
     """Key in `versions`."""
     return version_prefix(name) + u64(version)
+
+
+def version(revision: int, message: bytes) -> bytes:
+    """Value in `versions`."""
+    return u64(revision) + message
+
+
+def read_version(raw: bytes) -> tuple[int, bytes]:
+    """The opposite."""
+    return read_u64(raw[:8]), raw[8:]
+
+
+def sealed(secrets: Mapping[str, bytes]) -> bytes:
+    """Value in `secrets`."""
+    return json.dumps(
+        {name: base64.b64encode(one).decode() for name, one in secrets.items()}
+    ).encode()
+
+
+def read_sealed(raw: bytes) -> dict[str, bytes]:
+    """The opposite."""
+    return {name: base64.b64decode(one) for name, one in json.loads(raw).items()}
+
+
+def note(row: Note) -> bytes:
+    """Value in `unreferenced`."""
+    return _PAIR.pack(row.ms, row.revision)
+
+
+def read_note(raw: bytes) -> Note:
+    """The opposite."""
+    return Note(*_PAIR.unpack(raw))
 
 
 def chunk_key(digest: bytes, number: int) -> bytes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Generator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +20,9 @@ from sanfran_api.bundles.pack import IN_MEMORY_BYTES, Bundle
 from sanfran_api.errors import Busy, NotFound, StoreFull
 from sanfran_api.store import records
 from sanfran_api.store.environment import Environment
-from sanfran_api.store.transactions import Packed, Revise, Stored, Tables
+from sanfran_api.store.sealing import Sealing
+from sanfran_api.store.transactions import GoBack, Packed, Revise, Stored, Tables
+from sanfran_api.store.vault import Vault
 from sanfran_api.store.writer import Writer
 
 log = get_logger("store")
@@ -33,6 +35,10 @@ GRACE_SECONDS = 300.0
 """How long a bundle outlives its last version: pods may be fetching it."""
 SWEEP_EVERY = 30.0
 SWEEP_AT_ONCE = 8
+ROTATE_AT_ONCE = 200
+"""Versions whose secrets one write seals anew; some milliseconds."""
+EVERYTHING = (1 << 64) - 1
+"""A revision that none is beyond."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,14 @@ class History:
     events: list[pb.FunctionEvent]
     up_to: int
     more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rotated:
+    """How many secrets were sealed anew, and the id of the key that all are sealed with now."""
+
+    rotated: int
+    key: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +83,9 @@ class Store:
         folder: of the store.
         limit: bytes that it may grow to.
         keep_versions: of each function.
+        vault: seals secrets.
         changed: called on the event loop after each commit, before its writers go on.
+        applied: the revision up to which every controller has carried out what changed.
         clock: seconds since 1970.
     """
 
@@ -79,25 +95,32 @@ class Store:
         *,
         limit: int,
         keep_versions: int,
+        vault: Vault,
         changed: Callable[[], None],
+        applied: Callable[[], int] = lambda: EVERYTHING,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._folder = folder
         self._limit = limit
         self._keep = keep_versions
+        self._vault = vault
         self._changed = changed
+        self._applied = applied
         self._clock = clock
         # Bundles on their way in. Added in the writer's thread, where sweeps run too: a sweep
         # comes before (and the upload finds the bundle gone) or after (and leaves it alone).
         self._staging: dict[object, bytes] = {}
         self._reading: Counter[bytes] = Counter()
+        self._occupied = False
 
     async def __aenter__(self) -> Self:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.scratch.mkdir(mode=0o700, exist_ok=True)
         self._environment = Environment(self._folder, records.DATABASES, self._limit)
         try:
-            self._environment.write(lambda txn: self._tables(txn).prepare())
+            self._environment.write(lambda txn: self._tables(txn, 0).prepare())
+            with self._environment.read() as txn:
+                self._vault.prepare(self._sealing(txn).keys())
         except BaseException:
             self._environment.close()
             raise
@@ -145,8 +168,11 @@ class Store:
         with self._environment.read() as txn:
             return self._revision(txn)
 
-    def get(self, name: str) -> pb.FunctionVersion:
+    def get(self, name: str, *, reveal: bool = False) -> pb.FunctionVersion:
         """A function's current version.
+
+        Args:
+            reveal: with the values of its secrets, for services.
 
         Raises:
             NotFound: there is no such function.
@@ -155,11 +181,34 @@ class Store:
         with self._environment.read() as txn:
             raw = self._txn_get(txn, "functions", name.encode()[:64]) if name else None
             if raw is not None:
-                return self._version(txn, name, records.read_head(raw).version)
+                return self._version(txn, name, records.read_head(raw).version, reveal)
         raise NotFound(f"there is no function {name[:80]!r}")
 
-    def page(self, after: str, limit: int) -> Page:
-        """Functions whose names are greater than `after`, in order."""
+    def versions(self, name: str) -> list[pb.FunctionVersion]:
+        """The versions of a function that are kept, the newest first.
+
+        Raises:
+            NotFound: there is no such function.
+        """
+        self.get(name)
+        prefix = records.version_prefix(name)
+        with (
+            self._environment.read() as txn,
+            txn.cursor(db=self._environment.databases["versions"]) as cursor,
+        ):
+            found = cursor.set_range(prefix)
+            raws: list[bytes] = []
+            while found and cursor.key().startswith(prefix):
+                raws.append(cursor.value())
+                found = cursor.next()
+        return [pb.FunctionVersion.parse(records.read_version(raw)[1]) for raw in reversed(raws)]
+
+    def page(self, after: str, limit: int, *, reveal: bool = False) -> Page:
+        """Functions whose names are greater than `after`, in order.
+
+        Args:
+            reveal: with the values of their secrets, for services.
+        """
         found: list[tuple[pb.FunctionVersion, int]] = []
         start = after.encode()[:64]
         with (
@@ -171,7 +220,7 @@ class Store:
                 more = cursor.next()
             while more and len(found) < limit:
                 name, head = cursor.key().decode(), records.read_head(cursor.value())
-                found.append((self._version(txn, name, head.version), head.revision))
+                found.append((self._version(txn, name, head.version, reveal), head.revision))
                 more = cursor.next()
         return Page(found, found[-1][0].name if more and found else "")
 
@@ -240,39 +289,85 @@ class Store:
         """Stores a new function; see `Tables.create` and `Writer.run` for what it raises."""
         async with self._staged(bundle) as packed:
             weight = packed.size if packed.content else 1024
+            applied = self._applied()
             return await self._writer.run(
-                lambda txn: self._tables(txn).create(version, packed), weight=weight
+                lambda txn: self._tables(txn, applied).create(version, packed), weight=weight
             )
 
     async def update(self, name: str, revise: Revise, bundle: Bundle | None) -> Stored:
         """Stores a new version; `revise` runs in the writer's thread."""
         if bundle is None:
-            return await self._writer.run(lambda txn: self._tables(txn).update(name, revise, None))
+            applied = self._applied()
+            return await self._writer.run(
+                lambda txn: self._tables(txn, applied).update(name, revise, None)
+            )
         async with self._staged(bundle) as packed:
             weight = packed.size if packed.content else 1024
+            applied = self._applied()
             return await self._writer.run(
-                lambda txn: self._tables(txn).update(name, revise, packed), weight=weight
+                lambda txn: self._tables(txn, applied).update(name, revise, packed), weight=weight
             )
+
+    async def go_back(self, name: str, number: int | None, revise: GoBack) -> Stored:
+        """Stores a version like an older one; see `Tables.go_back`."""
+        applied = self._applied()
+        return await self._writer.run(
+            lambda txn: self._tables(txn, applied).go_back(name, number, revise)
+        )
+
+    async def rotate(self) -> Rotated:
+        """Seals every secret anew with the first key of the vault, which is read again before.
+
+        Interrupted and repeated it does what is left.
+
+        Raises:
+            KeyRefused: the file of keys cannot be used, or a secret does not open.
+            Busy: this is under way, or a restore is.
+        """
+        with self._alone():
+            with self._environment.read() as txn:
+                needed = self._sealing(txn).keys()
+            await asyncio.to_thread(self._vault.reload, needed)
+            total = 0
+            after: bytes | None = b""
+            while after is not None:
+                changed, after = await self._writer.run(
+                    lambda txn, after=after: self._sealing(txn).rotate(after, ROTATE_AT_ONCE)  # type: ignore[misc]  # a bound default
+                )
+                total += changed
+            await self._writer.run(lambda txn: self._sealing(txn).forget_keys())
+        return Rotated(total, self._vault.current)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """For what must not meet itself or its like."""
+        if self._occupied:
+            raise Busy("a restore or a rotation of keys is under way; try again when it is done")
+        self._occupied = True
+        try:
+            yield
+        finally:
+            self._occupied = False
 
     async def delete(self, name: str, *, of_version: int | None = None) -> int:
         """Removes a function; returns the revision that this made."""
+        applied = self._applied()
         return await self._writer.run(
-            lambda txn: self._tables(txn).delete(name, of_version), frees=True
+            lambda txn: self._tables(txn, applied).delete(name, of_version), frees=True
         )
 
     async def sweep(self) -> None:
         """Removes the bundles whose time of grace is over."""
         before = int((self._clock() - GRACE_SECONDS) * 1000)
-        while True:
-            reading = frozenset(self._reading)
-            done = await self._writer.run(
-                lambda txn, reading=reading: self._tables(txn).sweep(  # type: ignore[misc]  # a bound default
-                    before, {*reading, *self._staging.values()}, SWEEP_AT_ONCE
-                ),
+        after: bytes | None = b""
+        while after is not None:
+            reading, applied = frozenset(self._reading), self._applied()
+            after = await self._writer.run(
+                lambda txn, after=after, reading=reading, applied=applied: self._tables(  # type: ignore[misc]  # bound defaults
+                    txn, applied
+                ).sweep(after, before, {*reading, *self._staging.values()}, SWEEP_AT_ONCE),
                 frees=True,
             )
-            if done < SWEEP_AT_ONCE:
-                return
 
     @asynccontextmanager
     async def _staged(self, bundle: Bundle) -> AsyncIterator[Packed]:
@@ -287,7 +382,7 @@ class Store:
 
         def begin(txn: lmdb.Transaction[bytes]) -> bool:
             self._staging[token] = bundle.digest
-            tables = self._tables(txn)
+            tables = self._tables(txn, 0)
             if tables.has_bundle(bundle.digest):
                 return False
             tables.note_unreferenced(bundle.digest)
@@ -306,18 +401,27 @@ class Store:
             bundle.content.read, STAGE_CHUNKS * records.CHUNK_BYTES
         ):
             await self._writer.run(
-                lambda txn, number=number, part=part: self._tables(txn).put_chunks(  # type: ignore[misc]  # bound defaults
+                lambda txn, number=number, part=part: self._tables(txn, 0).put_chunks(  # type: ignore[misc]  # bound defaults
                     bundle.digest, number, part
                 ),
                 weight=len(part),
             )
             number += STAGE_CHUNKS
         await self._writer.run(
-            lambda txn: self._tables(txn).seal_bundle(bundle.digest, bundle.size)
+            lambda txn: self._tables(txn, 0).seal_bundle(bundle.digest, bundle.size)
         )
 
-    def _tables(self, txn: lmdb.Transaction[bytes]) -> Tables:
-        return Tables(txn, self._environment.databases, self._keep)
+    def _tables(self, txn: lmdb.Transaction[bytes], applied: int) -> Tables:
+        return Tables(
+            txn,
+            self._environment.databases,
+            self._vault,
+            keep_versions=self._keep,
+            applied=applied,
+        )
+
+    def _sealing(self, txn: lmdb.Transaction[bytes]) -> Sealing:
+        return Sealing(txn, self._environment.databases, self._vault)
 
     def _txn_get(self, txn: lmdb.Transaction[bytes], database: str, key: bytes) -> bytes | None:
         db: Any = self._environment.databases[database]
@@ -328,10 +432,13 @@ class Store:
         assert raw is not None, "prepare has run"
         return records.read_u64(raw)
 
-    def _version(self, txn: lmdb.Transaction[bytes], name: str, version: int) -> pb.FunctionVersion:
+    def _version(
+        self, txn: lmdb.Transaction[bytes], name: str, version: int, reveal: bool
+    ) -> pb.FunctionVersion:
         raw = self._txn_get(txn, "versions", records.version_key(name, version))
         assert raw is not None, f"{name} has no version {version}"
-        return pb.FunctionVersion.parse(raw)
+        found = pb.FunctionVersion.parse(records.read_version(raw)[1])
+        return self._sealing(txn).reveal(found) if reveal else found
 
     def _event(
         self, txn: lmdb.Transaction[bytes], revision: int, change: records.Change
@@ -341,4 +448,5 @@ class Store:
         raw = self._txn_get(txn, "versions", records.version_key(change.name, change.version))
         if raw is None:
             return None
-        return pb.FunctionEvent(revision=revision, put=pb.FunctionVersion.parse(raw))
+        found = pb.FunctionVersion.parse(records.read_version(raw)[1])
+        return pb.FunctionEvent(revision=revision, put=self._sealing(txn).reveal(found))

@@ -11,17 +11,28 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import lmdb
+from sanfran_common.secret_values import without_values
+from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
 
 from sanfran_api.errors import NotFound, check_version, name_taken
 from sanfran_api.store import records
 from sanfran_api.store.environment import SchemaMismatch
-from sanfran_api.store.records import BundleRow, Change, Head
+from sanfran_api.store.migrations import migrate
+from sanfran_api.store.records import BundleRow, Change, Head, Note
+from sanfran_api.store.sealing import Sealing
+from sanfran_api.store.vault import Vault
 
 HISTORY = 10_000
 """Changes kept for watchers that come back. One that missed more gets everything anew."""
 
+NOTES_AT_ONCE = 2000
+"""Notes of unreferenced bundles that one write looks at."""
+
 Revise = Callable[[pb.FunctionVersion], pb.FunctionVersion]
+GoBack = Callable[[pb.FunctionVersion, pb.FunctionVersion], pb.FunctionVersion]
+
+log = get_logger("store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +57,31 @@ class Stored:
 
 
 class Tables:
-    """The databases within one write transaction."""
+    """The databases within one write transaction.
+
+    Args:
+        keep_versions: of each function.
+        applied: revision up to which every controller has carried out what changed: of what was
+            current after that, some pod may need the bundle still.
+    """
 
     def __init__(
-        self, txn: lmdb.Transaction[bytes], databases: Mapping[str, Any], keep_versions: int
+        self,
+        txn: lmdb.Transaction[bytes],
+        databases: Mapping[str, Any],
+        vault: Vault,
+        *,
+        keep_versions: int,
+        applied: int,
     ) -> None:
         self._txn = txn
         self._db = databases
         self._keep = keep_versions
+        self._applied = applied
+        self.sealing = Sealing(txn, databases, vault)
 
     def prepare(self) -> None:
-        """Makes a fresh store usable, or checks that this one is.
+        """Makes a fresh store usable, or an older one; checks that this one is.
 
         Raises:
             SchemaMismatch: a newer service wrote it.
@@ -73,6 +98,9 @@ class Tables:
                 f"the store has schema {found}, this service reads up to {records.SCHEMA}; "
                 "start the newer sanfran-api that wrote it, or another data folder with --data"
             )
+        elif found < records.SCHEMA:
+            migrate(self._txn, self._db, found, records.SCHEMA)
+            log.info("store brought to a newer schema", former=found, schema=records.SCHEMA)
 
     def create(self, version: pb.FunctionVersion, bundle: Packed) -> Stored:
         """Adds a function.
@@ -82,7 +110,7 @@ class Tables:
         """
         if self._get("functions", version.name.encode()) is not None:
             raise name_taken(version.name)
-        return self._store(version, bundle.digest, bundle)
+        return self._store(version, bundle.digest, bundle, None)
 
     def update(self, name: str, revise: Revise, bundle: Packed | None) -> Stored:
         """Adds a version to a function.
@@ -94,13 +122,30 @@ class Tables:
         Raises:
             NotFound: there is no such function.
         """
-        head = self._head(name)
-        raw = self._get("versions", records.version_key(name, head.version))
-        assert raw is not None, f"{name} has no version {head.version}"
-        current = pb.FunctionVersion.parse(raw)
+        current = self._current(name)
         version = revise(current)
         digest = bundle.digest if bundle else bytes.fromhex(current.digest)
-        return self._store(version, digest, bundle)
+        return self._store(version, digest, bundle, current.version)
+
+    def go_back(self, name: str, number: int | None, revise: GoBack) -> Stored:
+        """Adds a version that has the code, the settings and the secrets of an older one.
+
+        Args:
+            number: of the older one; None: the one before the current.
+            revise: makes the new version from the current and the older one; may refuse.
+
+        Raises:
+            NotFound: there is no such function, or no such version (any more).
+        """
+        current = self._current(name)
+        older = self._version(name, number) if number else self._before(name, current.version)
+        if older is None:
+            what = f"version {number}" if number else "older version"
+            raise NotFound(
+                f"{name} has no {what} (any more); `sanfran versions {name}` shows what is kept"
+            )
+        version = revise(current, older)
+        return self._store(version, bytes.fromhex(older.digest), None, older.version)
 
     def delete(self, name: str, of_version: int | None = None) -> int:
         """Removes a function and its versions; returns the revision that this made.
@@ -110,9 +155,10 @@ class Tables:
             VersionChanged: it is not at `of_version`.
         """
         check_version(name, self._head(name).version, of_version)
+        revision = self._change(Change(name, None))
         self._drop_versions(name, None)
         self._txn.delete(name.encode(), db=self._db["functions"])
-        return self._change(Change(name, None))
+        return revision
 
     def has_bundle(self, digest: bytes) -> bool:
         """Whether the bundle is there, complete."""
@@ -133,45 +179,63 @@ class Tables:
     def note_unreferenced(self, digest: bytes) -> None:
         """Lets `sweep` look at a bundle once its time of grace is over."""
         now = time.time_ns() // 1_000_000
-        self._put("unreferenced", records.u64(now) + digest, b"")
+        self._put("unreferenced", digest, records.note(Note(now, self._revision())))
 
-    def sweep(self, before_ms: int, in_use: Iterable[bytes], most: int) -> int:
-        """Removes bundles that no version needs.
+    def sweep(
+        self, after: bytes, before_ms: int, in_use: Iterable[bytes], most: int
+    ) -> bytes | None:
+        """Removes bundles that no version needs, and no pod of a controller that is behind.
 
         Args:
+            after: where the last call ended; empty at first.
             before_ms: only those that were noted before, in ms since 1970.
             in_use: digests that are being written or read.
             most: how many at once.
 
         Returns:
-            How many notes it has dealt with; less than `most` when no more were due.
+            Where to go on; None: that was all.
         """
-        due: list[tuple[bytes, bytes]] = []
+        due: list[bytes] = []
+        end: bytes | None = None
         held = set(in_use)
         with self._txn.cursor(db=self._db["unreferenced"]) as cursor:
-            for key in cursor.iternext(keys=True, values=False):
-                if records.read_u64(key[:8]) >= before_ms or len(due) >= most:
+            found = cursor.set_range(after) if after else cursor.first()
+            looked_at = 0
+            while found:
+                digest, note = cursor.key(), records.read_note(cursor.value())
+                if len(due) >= most or looked_at >= NOTES_AT_ONCE:
+                    end = digest
                     break
-                if key[8:] not in held:
-                    due.append((key, key[8:]))
-        for key, digest in due:
-            raw = self._get("bundles", digest)
-            if raw is None or not records.read_bundle(raw).references:
-                self._remove_bundle(digest)
-            self._txn.delete(key, db=self._db["unreferenced"])
-        return len(due)
+                looked_at += 1
+                if note.ms < before_ms and note.revision <= self._applied and digest not in held:
+                    due.append(digest)
+                found = cursor.next()
+        for digest in due:
+            self._remove_bundle(digest)
+            self._txn.delete(digest, db=self._db["unreferenced"])
+        return end
 
-    def _store(self, version: pb.FunctionVersion, digest: bytes, bundle: Packed | None) -> Stored:
+    def _store(
+        self,
+        version: pb.FunctionVersion,
+        digest: bytes,
+        bundle: Packed | None,
+        secrets_of: int | None,
+    ) -> Stored:
         name = version.name
-        row = self._adopt(digest, bundle)
         last = self._get("numbers", name.encode())
         number = (records.read_u64(last) if last else 0) + 1
-        version = replace_version(version, number, digest, row.size)
-        self._put("numbers", name.encode(), records.u64(number))
-        self._put("versions", records.version_key(name, number), bytes(version))
-        self._drop_versions(name, number - self._keep)
+        sealed = self.sealing.seal(version, number, secrets_of)  # may refuse: before any change
+        row = self._adopt(digest, bundle)
+        version = replace_version(without_values(version), number, digest, row.size)
         revision = self._change(Change(name, number))
+        self._put("numbers", name.encode(), records.u64(number))
+        self._put(
+            "versions", records.version_key(name, number), records.version(revision, bytes(version))
+        )
+        self.sealing.put(name, number, sealed)
         self._put("functions", name.encode(), records.head(Head(number, revision)))
+        self._drop_versions(name, number - self._keep)
         return Stored(version, revision)
 
     def _adopt(self, digest: bytes, bundle: Packed | None) -> BundleRow:
@@ -184,23 +248,31 @@ class Tables:
             assert bundle.content is not None, "a large bundle is staged and held before"
             self.put_chunks(digest, 0, bundle.content)
             row = BundleRow(bundle.size, 0)
+        if not row.references:
+            self._txn.delete(digest, db=self._db["unreferenced"])
         row = replace(row, references=row.references + 1)
         self._put("bundles", digest, records.bundle(row))
         return row
 
     def _drop_versions(self, name: str, up_to: int | None) -> None:
-        """Removes versions up to a number, or all of them."""
+        """Removes versions up to a number, as far as no pod can run them any more; None: all."""
         prefix = records.version_prefix(name)
-        dropped: list[bytes] = []
+        dropped: list[tuple[bytes, bytes]] = []
         with self._txn.cursor(db=self._db["versions"]) as cursor:
             found = cursor.set_range(prefix)
             while found and cursor.key().startswith(prefix):
-                if up_to is not None and records.read_u64(cursor.key()[len(prefix) :]) > up_to:
+                key, value = cursor.item()
+                if up_to is not None and records.read_u64(key[len(prefix) :]) > up_to:
                     break
-                dropped.append(cursor.value())
-                found = cursor.delete()
-        for raw in dropped:
-            self._release(bytes.fromhex(pb.FunctionVersion.parse(raw).digest))
+                found = cursor.next()
+                if up_to is not None and self._applied < records.read_version(cursor.value())[0]:
+                    break  # the one that replaced it is not known everywhere
+                dropped.append((key, value))
+        for key, value in dropped:
+            self._txn.delete(key, db=self._db["versions"])
+            self.sealing.drop(name, records.read_u64(key[len(prefix) :]))
+            _, message = records.read_version(value)
+            self._release(bytes.fromhex(pb.FunctionVersion.parse(message).digest))
 
     def _release(self, digest: bytes) -> None:
         raw = self._get("bundles", digest)
@@ -218,10 +290,13 @@ class Tables:
             while found and cursor.key().startswith(digest):
                 found = cursor.delete()
 
-    def _change(self, change: Change) -> int:
+    def _revision(self) -> int:
         raw = self._get("meta", b"revision")
         assert raw is not None, "prepare has run"
-        revision = records.read_u64(raw) + 1
+        return records.read_u64(raw)
+
+    def _change(self, change: Change) -> int:
+        revision = self._revision() + 1
         self._put("meta", b"revision", records.u64(revision))
         self._put("changes", records.u64(revision), records.change(change))
         with self._txn.cursor(db=self._db["changes"]) as cursor:
@@ -229,6 +304,26 @@ class Tables:
             while found and records.read_u64(cursor.key()) <= revision - HISTORY:
                 found = cursor.delete()
         return revision
+
+    def _current(self, name: str) -> pb.FunctionVersion:
+        number = self._head(name).version
+        found = self._version(name, number)
+        assert found is not None, f"{name} has no version {number}"
+        return found
+
+    def _version(self, name: str, number: int) -> pb.FunctionVersion | None:
+        raw = self._get("versions", records.version_key(name, number))
+        return pb.FunctionVersion.parse(records.read_version(raw)[1]) if raw is not None else None
+
+    def _before(self, name: str, number: int) -> pb.FunctionVersion | None:
+        """The version before a number, of those that are kept."""
+        prefix = records.version_prefix(name)
+        with self._txn.cursor(db=self._db["versions"]) as cursor:
+            if not cursor.set_key(records.version_key(name, number)) or not cursor.prev():
+                return None
+            if not cursor.key().startswith(prefix):
+                return None
+            return pb.FunctionVersion.parse(records.read_version(cursor.value())[1])
 
     def _head(self, name: str) -> Head:
         raw = self._get("functions", name.encode())

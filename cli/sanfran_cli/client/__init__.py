@@ -4,7 +4,7 @@ async with Client("http://127.0.0.1:8081") as client:
     function = await client.create("hello", Path("hello.js"), {"timeout": 5})
     print(function["version"])
 
-Calls by what they are about: `functions`, `logs`, `service`. Every call raises `ApiRefused` (or one
+Calls by what they are about: `functions`, `versions`, `logs`, `service`, `store`. Every call raises `ApiRefused` (or one
 of its kinds, see `sanfran_cli.errors`) for an error answer, `ApiUnreachable` when nothing answers.
 """
 
@@ -17,13 +17,16 @@ from sanfran_cli.client.answers import (
     Pod,
     Pool,
     Pools,
+    Rotated,
     ServiceInfo,
     Status,
 )
 from sanfran_cli.client.functions import FunctionCalls
 from sanfran_cli.client.logs import LogCalls
 from sanfran_cli.client.service import ServiceCalls
+from sanfran_cli.client.store import StoreCalls
 from sanfran_cli.client.urls import DEFAULT_API, is_local, is_url
+from sanfran_cli.client.versions import VersionCalls
 from sanfran_cli.errors import (
     AlreadyExists,
     ApiRefused,
@@ -58,6 +61,7 @@ __all__ = [
     "Pool",
     "Pools",
     "Refused",
+    "Rotated",
     "ServiceInfo",
     "Settings",
     "Status",
@@ -72,5 +76,5 @@ __all__ = [
 ]
 
 
-class Client(FunctionCalls, LogCalls, ServiceCalls):
+class Client(FunctionCalls, VersionCalls, LogCalls, ServiceCalls, StoreCalls):
     """Talks to one api service. An async context manager; see `Connection` for its arguments."""

@@ -66,6 +66,14 @@ class ServiceInfo(TypedDict, total=False):
     """The settings of a function that names none."""
 
 
+class Rotated(TypedDict, total=False):
+    """Secrets that were encrypted anew."""
+
+    rotated: int
+    key: str
+    """Id of the key that all are encrypted with now."""
+
+
 class Decision(TypedDict, total=False):
     """What a controller decided."""
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from sanfran_cli.client import DEFAULT_API, is_url
+from sanfran_cli.secrets import gather_secrets
 from sanfran_cli.settings import Settings, gather, parse_size
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,6 +42,13 @@ _SETTINGS = (
         "--env-file",
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         help="A file of variables, one K=V a line; --env wins over it.",
+    ),
+    click.option(
+        "--secret",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A variable that is stored encrypted and never shown; NAME=@FILE and NAME=- (standard "
+        "input) keep it off the command line; NAME- removes it; may be repeated.",
     ),
     click.option("--timeout", type=float, metavar="SECONDS", help="One request, at most."),
     click.option("--concurrency", type=int, help="Requests that one pod runs at once."),
@@ -82,14 +90,20 @@ def settings_options(command: F) -> F:
 def chosen_settings(
     env: tuple[str, ...],
     env_file: Path | None,
+    secret: tuple[str, ...],
     label: tuple[str, ...],
     **others: float | int | str | None,
 ) -> Settings:
     """The settings that were given."""
     try:
-        return gather(env=env, env_file=env_file, label=label, others=others)
+        settings = gather(env=env, env_file=env_file, label=label, others=others)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="'--env', '--label'") from None
+    try:
+        secrets = gather_secrets(secret)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="'--secret'") from None
+    return {**settings, "secrets": secrets} if secrets else settings
 
 
 def _name(value: str) -> str:

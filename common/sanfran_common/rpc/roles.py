@@ -61,6 +61,7 @@ CALLERS: Mapping[str, Callers] = {
     "/sanfran.v1.Api/ListFunctions": _CONTROLLER,
     "/sanfran.v1.Api/DeleteFunction": _NOBODY,
     "/sanfran.v1.Api/WatchFunctions": _CONTROLLER,
+    "/sanfran.v1.Api/ResolveFunction": _CONTROLLER,
     "/sanfran.v1.Api/FetchBundle": frozenset({Role.CONTROLLER, Role.SIDECAR}),
     "/sanfran.v1.Api/Authorize": _ROUTER,
     "/sanfran.v1.Controller/Activate": frozenset({Role.ROUTER, Role.CONTROLLER}),

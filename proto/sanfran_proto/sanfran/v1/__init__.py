@@ -1507,6 +1507,27 @@ class ApiStub(betterproto2_grpclib.ServiceStub):
             metadata=metadata,
         )
 
+    async def resolve_function(
+        self,
+        message: "GetFunctionRequest",
+        *,
+        timeout: "float | None" = None,
+        deadline: "Deadline | None" = None,
+        metadata: "MetadataLike | None" = None,
+    ) -> "FunctionVersion":
+        """
+        The same with the values of its secrets: for controllers, not for people.
+        """
+
+        return await self._unary_unary(
+            "/sanfran.v1.Api/ResolveFunction",
+            message,
+            FunctionVersion,
+            timeout=timeout,
+            deadline=deadline,
+            metadata=metadata,
+        )
+
     async def list_functions(
         self,
         message: "ListFunctionsRequest",
@@ -2042,6 +2063,13 @@ class ApiBase(betterproto2_grpclib.ServiceBase):
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
 
+    async def resolve_function(self, message: "GetFunctionRequest") -> "FunctionVersion":
+        """
+        The same with the values of its secrets: for controllers, not for people.
+        """
+
+        raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
+
     async def list_functions(self, message: "ListFunctionsRequest") -> "ListFunctionsResponse":
 
         raise grpclib.GRPCError(grpclib.const.Status.UNIMPLEMENTED)
@@ -2094,6 +2122,14 @@ class ApiBase(betterproto2_grpclib.ServiceBase):
         request = await stream.recv_message()
         assert request is not None
         response = await self.get_function(request)
+        await stream.send_message(response)
+
+    async def __rpc_resolve_function(
+        self, stream: "grpclib.server.Stream[GetFunctionRequest, FunctionVersion]"
+    ) -> None:
+        request = await stream.recv_message()
+        assert request is not None
+        response = await self.resolve_function(request)
         await stream.send_message(response)
 
     async def __rpc_list_functions(
@@ -2157,6 +2193,12 @@ class ApiBase(betterproto2_grpclib.ServiceBase):
             ),
             "/sanfran.v1.Api/GetFunction": grpclib.const.Handler(
                 self.__rpc_get_function,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                GetFunctionRequest,
+                FunctionVersion,
+            ),
+            "/sanfran.v1.Api/ResolveFunction": grpclib.const.Handler(
+                self.__rpc_resolve_function,
                 grpclib.const.Cardinality.UNARY_UNARY,
                 GetFunctionRequest,
                 FunctionVersion,
