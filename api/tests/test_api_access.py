@@ -173,7 +173,7 @@ async def test_a_list_shows_what_its_reader_may_see_over_all_pages(api: Api) -> 
 
 
 async def test_env_is_hidden_from_who_lacks_settings_view(api: Api) -> None:
-    await create(api, "shop-one", "ada", env={"KEY": "hidden"}, timeout=7)
+    await create(api, "shop-one", "ada", env={"KEY": "hidden"}, secrets={"TOKEN": "t"}, timeout=7)
     for path, user, hidden in (
         ("functions/shop-one", "bob", True),
         ("functions", "bob", True),
@@ -184,7 +184,8 @@ async def test_env_is_hidden_from_who_lacks_settings_view(api: Api) -> None:
         shown = answer.json()
         shown = shown["functions"][0] if path == "functions" else shown
         assert shown["settings"]["env"] == ({} if hidden else {"KEY": "hidden"})
-        assert shown["hidden"] == (["env"] if hidden else [])
+        assert shown["settings"]["secrets"] == ([] if hidden else ["TOKEN"])
+        assert shown["hidden"] == (["env", "secrets"] if hidden else [])
         assert shown["settings"]["timeout"] == 7
 
 
