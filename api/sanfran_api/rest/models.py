@@ -10,7 +10,7 @@ from sanfran_proto.sanfran import v1 as pb
 
 from sanfran_api.access.privileges import Privilege
 from sanfran_api.access.rules import Caller as Who
-from sanfran_api.settings import ShownSettings, shown
+from sanfran_api.settings import Settings, ShownSettings, shown
 
 
 class Answer(BaseModel):
