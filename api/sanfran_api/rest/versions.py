@@ -10,7 +10,8 @@ from sanfran_api.access.privileges import Privilege
 from sanfran_api.functions import Functions
 from sanfran_api.rest import models
 from sanfran_api.rest.admission import caller_of
-from sanfran_api.rest.functions import APPLIED, IfMatch, version_in, yes
+from sanfran_api.rest.conditions import IfMatch, etag_of, version_in
+from sanfran_api.rest.functions import APPLIED, yes
 from sanfran_api.rest.openapi import PREFIX, errors
 
 
@@ -51,6 +52,7 @@ def version_routes(functions: Functions, *, public_url: str) -> APIRouter:
             name, version, of_version=version_in(if_match), by=caller.name
         )
         response.headers[APPLIED] = yes(made.applied)
+        response.headers["etag"] = etag_of(made.version.version)
         shown = models.fields_of(made.version, public_url, caller)
         return models.Deployed(**shown, applied=made.applied)
 
