@@ -180,6 +180,9 @@ class Provider:
     async def renew(self, address: str) -> None:
         """See `PodProvider.renew`. Nobody else is there."""
 
+    def describe(self, name: str, function: str, version: int) -> None:
+        """See `PodProvider.describe`."""
+
     async def adopt(self, pod: PodSeen) -> None:
         """See `PodProvider.adopt`. There is none to adopt."""
 

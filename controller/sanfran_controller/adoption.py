@@ -8,7 +8,7 @@ from sanfran_common.lifecycle import TaskOwner
 from sanfran_common.telemetry.logs import get_logger
 
 from sanfran_controller import metrics
-from sanfran_controller.providers import NameHeld, PodProvider, ProviderError
+from sanfran_controller.providers import NameHeld, PodProvider, PodSeen, ProviderError
 from sanfran_controller.record import Record
 
 log = get_logger("adoption")
@@ -18,6 +18,7 @@ RENEW_EVERY = 1.0
 NAME_AGAIN = 0.2
 """Seconds until the name is tried again, which a process that was killed may seem to hold for a moment."""
 ADOPT_AGAIN = 0.5
+ADOPT_AT_ONCE = 16
 
 
 class Replaced(RuntimeError):
@@ -77,13 +78,19 @@ class Adoption(TaskOwner):
     async def _adopt(self) -> None:
         while True:
             await self._record.orphaned.wait()
-            for pod in self._record.ownership.orphans():
-                try:
-                    await self._provider.adopt(pod)
-                except ProviderError as error:
-                    log.debug("not adopted", pod=pod.name, why=str(error))
-                else:
-                    metrics.ADOPTED.inc()
-                    log.info("adopted", pod=pod.name, of=pod.owner)
+            places = asyncio.Semaphore(ADOPT_AT_ONCE)
+            async with asyncio.TaskGroup() as group:
+                for pod in self._record.ownership.orphans():
+                    group.create_task(self._adopt_one(pod, places), name=f"adopt {pod.name}")
             # The news of it may still be on its way.
             await asyncio.sleep(ADOPT_AGAIN)
+
+    async def _adopt_one(self, pod: PodSeen, places: asyncio.Semaphore) -> None:
+        async with places:
+            try:
+                await self._provider.adopt(pod)
+            except ProviderError as error:
+                log.debug("not adopted", pod=pod.name, why=str(error))
+            else:
+                metrics.ADOPTED.inc()
+                log.info("adopted", pod=pod.name, of=pod.owner)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sanfran_common.config import (
     ServiceConfig,
     non_negative_int,
+    one_of,
     positive_int,
     seconds,
     setting,
@@ -16,9 +17,9 @@ from sanfran_common.rpc.addresses import rpc_address, rpc_target
 
 
 def controller_name(value: str) -> str:
-    """A DNS-1123 label that leaves room for the rest of a pod's name."""
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?", value):
-        raise ValueError("is not a name of a-z, 0-9 and -, at most 50 long; try controller-0")
+    """A DNS-1123 label, as pods of a Deployment have for names."""
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", value):
+        raise ValueError("is not a name of a-z, 0-9 and -, at most 63 long; try controller-0")
     return value
 
 
@@ -32,7 +33,32 @@ class ControllerConfig(ServiceConfig):
         parse=rpc_address,
     )
     api: str = setting("127.0.0.1:8091", help="gRPC addresses of the api service", parse=rpc_target)
-    pods: str = setting("127.0.0.1:8085", help="gRPC address of the pod host", parse=rpc_target)
+    provider: str = setting(
+        "local",
+        help="where pods come from: local (a pod host) or kubernetes (the cluster that the process runs in, "
+        "else the one of KUBECONFIG)",
+        parse=one_of("local", "kubernetes"),
+    )
+    pods: str = setting(
+        "127.0.0.1:8085", help="gRPC address of the pod host (local)", parse=rpc_target
+    )
+    namespace: str = setting(
+        "", help="namespace of the pods (kubernetes); empty: the one of the process's own pod"
+    )
+    pod_template: str = setting(
+        "", help="file with the Pod that all pods are made from (kubernetes; required)"
+    )
+    pod_owner: str = setting(
+        "",
+        help="name of a Lease in that namespace that owns all that is made there, so that it goes with it "
+        "(kubernetes); empty: nothing does",
+    )
+    recycle: str = setting(
+        "in-place",
+        help="what becomes of a pod whose activation ended: in-place (a fresh process makes it generic again) or "
+        "replace (it is deleted)",
+        parse=one_of("in-place", "replace"),
+    )
     name: str = setting(
         "controller",
         help="this controller's name, the same after a restart: pods that carry it are its own",
@@ -79,6 +105,10 @@ class ControllerConfig(ServiceConfig):
     )
 
     def __post_init__(self) -> None:
+        if self.provider == "kubernetes" and not self.pod_template:
+            raise ValueError(
+                "--pod-template: is empty; --provider kubernetes needs a file with a Pod"
+            )
         if self.max_pods < self.pool_size:
             raise ValueError(
                 f"--max-pods: {self.max_pods} is less than --pool-size {self.pool_size}; "

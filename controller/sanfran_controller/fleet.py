@@ -63,7 +63,9 @@ class Fleet(TaskOwner):
     Args:
         provider: where pods come from.
         pool: decides how many generic pods there should be.
-        owner: this controller's name; new pods' names begin with it.
+        owner: this controller's name.
+        prefix: what new pods' names begin with; empty: with `owner`.
+        replace_pods: a pod whose activation ends is deleted, and not made generic again.
         secret: for calls to sidecars.
         tls: for connections to them.
         start_timeout: seconds until a pod that does not become generic is given up.
@@ -78,6 +80,8 @@ class Fleet(TaskOwner):
         owner: str,
         secret: str = "",
         tls: ClientTls | None = None,
+        prefix: str = "",
+        replace_pods: bool = False,
         start_timeout: float = 30.0,
         claims_most: int = 10_000,
     ) -> None:
@@ -91,12 +95,15 @@ class Fleet(TaskOwner):
         self._pool = pool
         self._limits = pool.limits  # of all controllers together
         self._owner = owner
+        self._prefix = prefix or owner
+        self._replace = replace_pods
         self._secret = secret
         self._tls = tls
         self._start_timeout = start_timeout
         self._leaving = Deletions(provider, self._tasks, self._deleted)
         self._leaves_all = False  # this process stops, and its pods go on
         self._listener: FleetListener | None = None
+        self.stock.on_step = self._describe
 
     def attach(self, listener: FleetListener) -> None:
         """Sets who uses the pods; before the fleet is entered."""
@@ -157,6 +164,8 @@ class Fleet(TaskOwner):
         """
         assert pod.activation is not None, "only an active pod can be dismissed"
         self.stock.step(pod, PodEvent.FENCED)
+        if self._replace:
+            self.stock.held_up(pod)
         return self._tasks.spawn(self._fence(pod, pod.activation), name=f"fence {pod.name}")
 
     def recycle(self, pod: Pod) -> None:
@@ -232,11 +241,19 @@ class Fleet(TaskOwner):
             return
         if seen.name in self._leaving:
             return
+        if seen.lost:
+            if pod is not None:
+                self.end(pod, seen.lost)
+            else:
+                self._leaving.begin(seen.name)
+            return
         if pod is None:
             pod = self._enter(Pod(seen.name, None))
             self.record.found(pod.name)
             self._tasks.spawn(self._expect(pod, FOUND_TIMEOUT), name=f"expect {pod.name}")
         pod.term = seen.term
+        pod.waits = seen.stuck or seen.waits
+        self.stock.stuck(pod, seen.stuck)
         if seen.ready and seen.sidecar_address and pod.attendant is None:
             pod.attendant = self._tasks.spawn(
                 self._attend(pod, seen.sidecar_address, seen.term), name=f"attend {pod.name}"
@@ -257,6 +274,13 @@ class Fleet(TaskOwner):
         if pod is not None:
             self.end(pod, "its host says that it is gone", exists=False)
 
+    def _describe(self, pod: Pod) -> None:
+        if pod.state is PodState.ACTIVE and pod.activation is not None:
+            function = pod.activation.function
+            self._provider.describe(pod.name, function.name, function.version)
+        elif pod.state in (PodState.RECYCLING, PodState.GENERIC) and pod.term is not None:
+            self._provider.describe(pod.name, "", 0)
+
     def _enter(self, pod: Pod) -> Pod:
         self.pods[pod.name] = pod
         self.stock.enter(pod)
@@ -271,6 +295,8 @@ class Fleet(TaskOwner):
             changed.clear()
             now = time.monotonic()
             facts = self.facts()
+            if self.stock.no_room:
+                self._pool.provider_full(facts.pods, now, self.stock.no_room)
             action = self._pool.decide(facts, now)
             self._act(action, facts)
             again_at = action.again_at
@@ -285,7 +311,7 @@ class Fleet(TaskOwner):
     def _act(self, action: PoolAction, facts: PoolFacts) -> None:
         for _ in range(action.start):
             pod = self._enter(
-                Pod(f"{self._owner}-{secrets.token_hex(5)}", asked_at=time.monotonic())
+                Pod(f"{self._prefix}-{secrets.token_hex(5)}", asked_at=time.monotonic())
             )
             self._tasks.spawn(self._start(pod), name=f"start {pod.name}")
         for pod in self.stock.oldest_idle(action.stop):
@@ -299,7 +325,7 @@ class Fleet(TaskOwner):
         try:
             await self._provider.create(pod.name)
         except ProviderFull as error:
-            self._pool.provider_full(self.facts().pods - 1, time.monotonic())
+            self._pool.provider_full(self.facts().pods - 1, time.monotonic(), str(error))
             pod.asked_at = None  # not a start that failed
             self.end(pod, f"not created: {error}", expected=True, exists=False)
             return
@@ -314,7 +340,8 @@ class Fleet(TaskOwner):
             async with asyncio.timeout(timeout):
                 await pod.resolved.wait()
         except TimeoutError:
-            self.end(pod, f"not ready after {timeout:g} s")
+            because = f": {pod.waits}" if pod.waits else ""
+            self.end(pod, f"not ready after {timeout:g} s{because}")
 
     def _deleted(self, name: str) -> None:
         self.record.known(name)
@@ -383,10 +410,11 @@ class Fleet(TaskOwner):
     async def _part(self, pod: Pod, activation: Activation, in_flight: int) -> None:
         await asyncio.sleep(LINGER)
         if pod.state is PodState.DRAINING:
-            if in_flight or self._wanted_back():
+            if in_flight or (self._wanted_back() and not self._replace):
                 self._recycle(pod, activation)
             else:
-                self.end(pod, "the pool needs no more", expected=True)
+                why = "replaced" if self._replace else "the pool needs no more"
+                self.end(pod, why, expected=True)
 
     def _wanted_back(self) -> bool:
         """Whether to recycle a pod that is fenced, and hence counted as returning."""
@@ -396,6 +424,8 @@ class Fleet(TaskOwner):
 
     def _recycle(self, pod: Pod, activation: Activation) -> None:
         self.stock.step(pod, PodEvent.RECYCLE)
+        if self._replace:
+            self.stock.held_up(pod)
         self._tasks.spawn(self._finish_recycling(pod, activation), name=f"recycle {pod.name}")
 
     async def _finish_recycling(self, pod: Pod, activation: Activation) -> None:
@@ -405,6 +435,8 @@ class Fleet(TaskOwner):
             self.end(pod, f"not recycled: {error.status.name} {error.message}")
             return
         self.listener.said(activation, state.last_words)
+        if self._replace:  # the requests that ran have ended
+            self.end(pod, "replaced", expected=True)
         if pod.state is PodState.RECYCLING:
             pod.address = state.address
             self.stock.step(pod, PodEvent.RECYCLED)

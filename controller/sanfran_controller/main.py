@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 from sanfran_common.config import parse_config
@@ -26,12 +27,16 @@ from sanfran_controller.fleet import Fleet
 from sanfran_controller.functions import Functions
 from sanfran_controller.homing import Homing
 from sanfran_controller.load import Loads
-from sanfran_controller.pool import Pool, PoolLimits
+from sanfran_controller.pool import FIRST_GUESS, Pool, PoolLimits
+from sanfran_controller.providers import PodProvider
 from sanfran_controller.providers.local import LocalPods
 from sanfran_controller.routes import Routes
 from sanfran_controller.scaling import ScalingPolicy
 from sanfran_controller.service import ControllerService
 from sanfran_controller.updates import Updates
+
+KUBERNETES_START = 5.0
+"""Seconds that a pod takes in a cluster, until one was seen to: two, and more while images are fetched."""
 
 
 def main() -> None:
@@ -56,26 +61,26 @@ async def serve(config: ControllerConfig, life: Lifecycle) -> None:
     policy = ScalingPolicy()
     loads = Loads()
     routes = Routes(identity)
-    pool = Pool(
-        PoolLimits(
+    async with (
+        AdminServer(config.admin, life) as admin,
+        Tls(config.tls_dir, Role.CONTROLLER) as tls,
+        RpcClient(config.api, secret=config.rpc_secret, tls=tls.to(Role.API)) as api,
+        _pods(config, identity, tls) as (provider, prefix, first_guess),
+    ):
+        limits = PoolLimits(
             size=config.pool_size,
             most=config.pool_max,
             pods=config.max_pods,
             starts_at_once=config.starts_at_once,
         )
-    )
-    async with (
-        AdminServer(config.admin, life) as admin,
-        Tls(config.tls_dir, Role.CONTROLLER) as tls,
-        RpcClient(config.api, secret=config.rpc_secret, tls=tls.to(Role.API)) as api,
-        RpcClient(config.pods, secret=config.rpc_secret, tls=tls.to(Role.SIDECAR)) as host,
-    ):
+        pool = Pool(limits, first_guess=first_guess)
         catalog = Catalog(api)
-        provider = LocalPods(host, owner=config.name, process=identity)
         fleet = Fleet(
             provider,
             pool,
             owner=config.name,
+            prefix=prefix,
+            replace_pods=config.recycle == "replace",
             secret=config.rpc_secret,
             tls=tls.to(Role.SIDECAR),
             start_timeout=config.start_timeout,
@@ -133,6 +138,23 @@ async def serve(config: ControllerConfig, life: Lifecycle) -> None:
                     await life.wait_stop()
                     life.not_ready()
                     await server.drain(config.stop_grace)
+
+
+@asynccontextmanager
+async def _pods(
+    config: ControllerConfig, identity: str, tls: Tls
+) -> AsyncGenerator[tuple[PodProvider, str, float]]:
+    """Where pods come from, what their names begin with, and about how many seconds one takes to start."""
+    if config.provider == "kubernetes":
+        # Only here: the client takes a second to import, and 60 MB.
+        from sanfran_controller.providers.kubernetes.connect import open_pods
+
+        async with open_pods(config, identity) as (pods, prefix):
+            yield pods, prefix, KUBERNETES_START
+    else:
+        sidecars = tls.to(Role.SIDECAR)
+        async with RpcClient(config.pods, secret=config.rpc_secret, tls=sidecars) as host:
+            yield LocalPods(host, owner=config.name, process=identity), config.name, FIRST_GUESS
 
 
 async def _learn(fleet: Fleet, catalog: Catalog, patience: float) -> None:

@@ -38,3 +38,16 @@ STEP_SECONDS = Histogram(
     buckets=_MILLISECONDS,
 )
 ROUTERS = Gauge("sanfran_controller_routers", "Routers that watch routes")
+KUBERNETES_PODS = Gauge(
+    "sanfran_controller_kubernetes_pods", "Pods of all controllers that the API server tells of"
+)
+WATCHES = Counter(
+    "sanfran_controller_kubernetes_watches",
+    "Watches that ended, and how they went on: resume, or relist after 410",
+    ["kind", "then"],
+)
+KUBERNETES_REFUSALS = Counter(
+    "sanfran_controller_kubernetes_refusals",
+    "Creates of pods that failed, by HTTP status",
+    ["status"],
+)

@@ -45,6 +45,7 @@ class Pod:
         "sidecar",
         "state",
         "term",
+        "waits",
     )
 
     def __init__(self, name: str, asked_at: float | None) -> None:
@@ -53,6 +54,8 @@ class Pod:
         self.state = PodState.STARTING
         self.resolved = asyncio.Event()  # it is no longer STARTING
         self.term: int | None = None  # under which it is ours; None: not told of it yet
+
+        self.waits = ""  # what keeps it from becoming ready, if that is not usual
 
         # Of its sidecar, once that is called.
         self.sidecar: pb.SidecarStub | None = None

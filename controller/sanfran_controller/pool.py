@@ -189,16 +189,21 @@ class Sustained:
 
 
 class Pool:
-    """Remembers rates, start times and failures; `decide` says what to do."""
+    """Remembers rates, start times and failures; `decide` says what to do.
 
-    def __init__(self, limits: PoolLimits) -> None:
+    Args:
+        limits: what an operator allows.
+        first_guess: seconds that a pod takes to start, as long as none was seen to.
+    """
+
+    def __init__(self, limits: PoolLimits, *, first_guess: float = FIRST_GUESS) -> None:
         self.limits = limits
-        self.start_time = FIRST_GUESS
+        self.start_time = first_guess
         self._now, self._lately = Sustained(), Rate(SLOW)
         self._failures = 0
         self._not_before = 0.0
         self._worked_at = 0.0  # a start, at last
-        self._full_at, self._full_until = 0, 0.0
+        self._full_at, self._full_until, self._full_why = 0, 0.0, ""
         self._reclaim_from = 0.0
         self._surplus_since: float | None = None
         self._surplus_least = 0
@@ -231,9 +236,13 @@ class Pool:
         self._failures = min(self._failures + 1, 16)
         self._not_before = now + pause
 
-    def provider_full(self, pods: int, now: float) -> None:
-        """Whoever starts pods has no room for more than `pods`; believed for a while."""
-        self._full_at, self._full_until = pods, now + FULL_FOR
+    def provider_full(self, pods: int, now: float, why: str = "") -> None:
+        """Whoever starts pods has no room for more than `pods`; believed for a while.
+
+        Args:
+            why: in the provider's words.
+        """
+        self._full_at, self._full_until, self._full_why = pods, now + FULL_FOR, why
 
     def none_idle(self, now: float) -> None:
         """There were fewer idle activations than `decide` asked for: not worth another look at all of
@@ -288,8 +297,9 @@ class Pool:
 
     def _fill(self, facts: PoolFacts, now: float, target: int, missing: int) -> PoolAction:
         most = self.limits.pods
-        if now < self._full_until:
-            most = min(most, self._full_at)
+        full = ""
+        if now < self._full_until and self._full_at < most:
+            most, full = self._full_at, self._full_why
         room = max(most - facts.pods, 0)
         # An activation that nobody uses costs its function one claim when it is called again, and an
         # empty pool costs the next cold function a start. Hence idle ones make room for both.
@@ -300,7 +310,7 @@ class Pool:
             reclaim, again_at = 0, self._reclaim_from
         again_at = _first(again_at, facts.overdue_at)
         if not room:
-            why = f"at the limit of {most} pods"
+            why = f"at the limit of {most} pods" + (f": {full}" if full else "")
             # Only for functions that have no pod, or come next: else who is busy would make room for itself.
             first = facts.cold + self.reserve - facts.coming - facts.ending
             from_busy = max(min(first, reclaim), 0)

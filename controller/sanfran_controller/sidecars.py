@@ -25,6 +25,7 @@ ATTEMPTS = 4
 ATTEMPT_PAUSE = 0.05
 """Seconds before the second attempt, then twice as long each: about 0.35 s in all, so that a dead host
 is known fast and a hiccup costs no warm function."""
+ATTEMPT_PAUSE_MOST = 0.2
 LAST_WORDS_TIMEOUT = 2.0
 """Seconds from the news of a pod's end to its last words."""
 DEFAULT_GRACE_MS = 60_000
@@ -116,10 +117,13 @@ async def follow(
             return []
         except GRPCError as error:
             failures += 1
-            if failures >= ATTEMPTS:
+            # One that was just asked for may have a container that runs and a service that does not
+            # listen yet. How long that may take, its start timeout says.
+            starting = pod.state is PodState.STARTING and pod.asked_at is not None
+            if failures >= ATTEMPTS and not starting:
                 gone(pod, f"its sidecar does not answer: {error.status.name} {error.message}")
                 return []
-            await asyncio.sleep(ATTEMPT_PAUSE * 2 ** (failures - 1))
+            await asyncio.sleep(min(ATTEMPT_PAUSE * 2 ** (failures - 1), ATTEMPT_PAUSE_MOST))
 
 
 async def _last_words(states: AsyncIterator[pb.PodState]) -> list[pb.LogLine]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 
 from sanfran_controller import metrics
 from sanfran_controller.claims import ClaimQueue, ClaimsFull
@@ -35,6 +36,9 @@ class Stock:
         self._counts: Counter[PodState] = Counter()
         self._returning = 0
         self._asked: dict[str, float] = {}  # pods that start, by when they were asked for
+        self._stuck: dict[str, str] = {}  # pods that start, for which there is no room
+        self.on_step: Callable[[Pod], None] = lambda pod: None
+        """Called with each pod that moved along its table."""
 
     @property
     def waiting(self) -> int:
@@ -79,12 +83,24 @@ class Stock:
     def _overdue(self) -> tuple[int, float | None]:
         """Pods that should have started by now, and when the next one should."""
         after, now = self._pool.overdue_after, time.monotonic()
-        overdue = 0
-        for asked_at in self._asked.values():
+        overdue = len(self._stuck)
+        for name, asked_at in self._asked.items():
             if now < asked_at + after:
                 return overdue, asked_at + after
-            overdue += 1
+            overdue += name not in self._stuck
         return overdue, None
+
+    def stuck(self, pod: Pod, why: str) -> None:
+        """There is no room for a pod that starts; with no reason: there is."""
+        if why and pod.name in self._asked:
+            self._stuck[pod.name] = why
+        else:
+            self._stuck.pop(pod.name, None)
+
+    @property
+    def no_room(self) -> str:
+        """Why there is no room for one of the pods that start; empty: there seems to be."""
+        return next(iter(self._stuck.values()), "")
 
     def enter(self, pod: Pod) -> None:
         """A new pod, still starting."""
@@ -107,6 +123,7 @@ class Stock:
             metrics.PODS.labels(after.value).inc()
         if before is PodState.STARTING:
             self._asked.pop(pod.name, None)
+            self._stuck.pop(pod.name, None)
             pod.resolved.set()
         if before is PodState.GENERIC and event is not PodEvent.CLAIMED:
             self._idle.remove(pod)
@@ -120,6 +137,7 @@ class Stock:
                 self._pool.released(time.monotonic())
             (self._idle.appendleft if released else self._idle.append)(pod)
             self._hand_out()
+        self.on_step(pod)
         self.changed.set()
 
     def held_up(self, pod: Pod) -> None:

@@ -1,4 +1,4 @@
-"""Where pods come from. `local` asks a pod host; others fill the same small interface.
+"""Where pods come from. `local` asks a pod host, `kubernetes` an API server; both fill the same small interface.
 
 A provider creates, deletes and watches, and keeps the record of ownership: which controllers live, and
 whose each pod is. It decides nothing. Which pods are wanted, and what they do, is the controller's
@@ -23,6 +23,9 @@ class PodSeen:
         ready: its sidecar can be called.
         term: grows with every change of the owner, also to another process of the same name. Its
             sidecar refuses whoever calls with an older one.
+        lost: why it serves no more, or soon will not, though it exists still; empty: it does.
+        stuck: why there is no room for it; empty: nothing known.
+        waits: what keeps it from becoming ready, if that is not usual.
     """
 
     name: str
@@ -30,6 +33,9 @@ class PodSeen:
     sidecar_address: str
     ready: bool
     term: int = 0
+    lost: str = ""
+    stuck: str = ""
+    waits: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,13 @@ class PodProvider(Protocol):
 
         Raises:
             ProviderError: it may still run.
+        """
+
+    def describe(self, name: str, function: str, version: int) -> None:
+        """Tells people what the pod runs from now on, in its own time: nobody waits for it.
+
+        Args:
+            function: empty: nothing.
         """
 
     async def renew(self, address: str) -> None:
