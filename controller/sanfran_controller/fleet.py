@@ -164,7 +164,7 @@ class Fleet(TaskOwner):
         """
         assert pod.activation is not None, "only an active pod can be dismissed"
         self.stock.step(pod, PodEvent.FENCED)
-        if self._replace:
+        if self._replaces(pod):
             self.stock.held_up(pod)
         return self._tasks.spawn(self._fence(pod, pod.activation), name=f"fence {pod.name}")
 
@@ -253,6 +253,7 @@ class Fleet(TaskOwner):
             self._tasks.spawn(self._expect(pod, FOUND_TIMEOUT), name=f"expect {pod.name}")
         pod.term = seen.term
         pod.waits = seen.stuck or seen.waits
+        pod.outdated = seen.outdated
         self.stock.stuck(pod, seen.stuck)
         if seen.ready and seen.sidecar_address and pod.attendant is None:
             pod.attendant = self._tasks.spawn(
@@ -299,6 +300,11 @@ class Fleet(TaskOwner):
                 self._pool.provider_full(facts.pods, now, self.stock.no_room)
             action = self._pool.decide(facts, now)
             self._act(action, facts)
+            outdated = self.stock.outdated()
+            # One after another, and no further when those of the new template do not start.
+            under_way = action.start or facts.arriving or facts.waiting
+            if outdated and not (under_way or self._pool.failing):
+                self.end(outdated, "made from a former template", expected=True)
             again_at = action.again_at
             try:
                 async with asyncio.timeout(None if again_at is None else max(again_at - now, 0.01)):
@@ -410,11 +416,14 @@ class Fleet(TaskOwner):
     async def _part(self, pod: Pod, activation: Activation, in_flight: int) -> None:
         await asyncio.sleep(LINGER)
         if pod.state is PodState.DRAINING:
-            if in_flight or (self._wanted_back() and not self._replace):
+            if in_flight or (self._wanted_back() and not self._replaces(pod)):
                 self._recycle(pod, activation)
             else:
-                why = "replaced" if self._replace else "the pool needs no more"
+                why = "replaced" if self._replaces(pod) else "the pool needs no more"
                 self.end(pod, why, expected=True)
+
+    def _replaces(self, pod: Pod) -> bool:
+        return self._replace or pod.outdated
 
     def _wanted_back(self) -> bool:
         """Whether to recycle a pod that is fenced, and hence counted as returning."""
@@ -424,7 +433,7 @@ class Fleet(TaskOwner):
 
     def _recycle(self, pod: Pod, activation: Activation) -> None:
         self.stock.step(pod, PodEvent.RECYCLE)
-        if self._replace:
+        if self._replaces(pod):
             self.stock.held_up(pod)
         self._tasks.spawn(self._finish_recycling(pod, activation), name=f"recycle {pod.name}")
 
@@ -435,7 +444,7 @@ class Fleet(TaskOwner):
             self.end(pod, f"not recycled: {error.status.name} {error.message}")
             return
         self.listener.said(activation, state.last_words)
-        if self._replace:  # the requests that ran have ended
+        if self._replaces(pod):  # the requests that ran have ended
             self.end(pod, "replaced", expected=True)
         if pod.state is PodState.RECYCLING:
             pod.address = state.address

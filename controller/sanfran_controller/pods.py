@@ -41,6 +41,7 @@ class Pod:
         "exposed",
         "log_readers",
         "name",
+        "outdated",
         "resolved",
         "sidecar",
         "state",
@@ -55,6 +56,7 @@ class Pod:
         self.resolved = asyncio.Event()  # it is no longer STARTING
         self.term: int | None = None  # under which it is ours; None: not told of it yet
 
+        self.outdated = False  # made from another template than new ones are
         self.waits = ""  # what keeps it from becoming ready, if that is not usual
 
         # Of its sidecar, once that is called.

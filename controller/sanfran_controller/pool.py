@@ -255,6 +255,11 @@ class Pool:
         self._not_before = 0.0
 
     @property
+    def failing(self) -> bool:
+        """Whether the last start failed."""
+        return self._failures > 0
+
+    @property
     def overdue_after(self) -> float:
         """Seconds after which a start is not relied upon any more."""
         return max(OVERDUE_LEAST, OVERDUE_TIMES * self.start_time)

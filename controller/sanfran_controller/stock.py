@@ -146,6 +146,10 @@ class Stock:
         pod.brief = False
         self.changed.set()
 
+    def outdated(self) -> Pod | None:
+        """The generic pod that was made from another template and has been idle for longest."""
+        return next((pod for pod in self._idle if pod.outdated), None)
+
     def oldest_idle(self, count: int) -> list[Pod]:
         """The pods that have been idle for longest, `count` at most."""
         return [self._idle[i] for i in range(min(count, len(self._idle)))]

@@ -26,6 +26,7 @@ class PodSeen:
         lost: why it serves no more, or soon will not, though it exists still; empty: it does.
         stuck: why there is no room for it; empty: nothing known.
         waits: what keeps it from becoming ready, if that is not usual.
+        outdated: new ones are made from another template.
     """
 
     name: str
@@ -36,6 +37,7 @@ class PodSeen:
     lost: str = ""
     stuck: str = ""
     waits: str = ""
+    outdated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

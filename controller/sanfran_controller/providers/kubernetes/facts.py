@@ -17,8 +17,8 @@ RELEASE, CONTROLLER, FUNCTION, VERSION = (
     "sanfran.dev/version",
 )
 """Labels: which installation, whose pod, and what it runs."""
-TERM, PROCESS = "sanfran.dev/term", "sanfran.dev/process"
-"""Annotations: of the owner, and which of its processes took it over or made it."""
+TERM, PROCESS, TEMPLATE = "sanfran.dev/term", "sanfran.dev/process", "sanfran.dev/template"
+"""Annotations: of the owner, which of its processes took it over or made it, and from what template."""
 SIDECAR = "sidecar"
 """The container that is called."""
 STARTS = ("ContainerCreating", "PodInitializing", "")
@@ -38,6 +38,7 @@ class PodFacts:
         owner: the controller whose it is.
         process: the process of that controller which made it or took it over.
         term: of the owner; see `PodSeen`.
+        template: a digest of the template that it was made from.
         function: the label of what it runs; empty: nothing.
         function_version: likewise.
         address: of the pod; empty until it has one.
@@ -55,6 +56,7 @@ class PodFacts:
     owner: str
     process: str
     term: int
+    template: str
     function: str
     function_version: str
     address: str
@@ -91,6 +93,7 @@ def read(pod: dict[str, Any], before: PodFacts | None = None) -> PodFacts:
         owner=labels.get(CONTROLLER, ""),
         process=notes.get(PROCESS, ""),
         term=int(term) if term.isascii() and term.isdigit() else 0,
+        template=notes.get(TEMPLATE, ""),
         function=labels.get(FUNCTION, ""),
         function_version=labels.get(VERSION, ""),
         address=status.get("podIP") or "",

@@ -310,6 +310,7 @@ class KubernetesPods:
             lost=facts.lost,
             stuck=facts.unschedulable,
             waits=facts.waits,
+            outdated=facts.template != self._template.digest,
         )
 
     def _mine(self, name: str) -> PodFacts | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from sanfran_controller.providers.kubernetes.facts import (
     PROCESS,
     RELEASE,
     SIDECAR,
+    TEMPLATE,
     TERM,
 )
 
@@ -40,6 +43,10 @@ class PodTemplate:
         """The installation: all objects of it bear this label."""
         self.prefix = f"{self.release[:PREFIX_MOST].rstrip('-.')}-pod"
         """What the pods' names begin with."""
+        self.digest = hashlib.sha256(json.dumps(self._pod, sort_keys=True).encode()).hexdigest()[
+            :16
+        ]
+        """Pods that bear another one were made from another template."""
         self.port = _port(self._pod)
         """Of the sidecars' gRPC."""
 
@@ -57,7 +64,9 @@ class PodTemplate:
         meta = pod["metadata"]
         meta["name"] = name
         meta["labels"][CONTROLLER] = owner
-        meta.setdefault("annotations", {}).update({TERM: str(FIRST_TERM), PROCESS: process})
+        meta.setdefault("annotations", {}).update(
+            {TERM: str(FIRST_TERM), PROCESS: process, TEMPLATE: self.digest}
+        )
         if references:
             meta["ownerReferences"] = references
         return pod
