@@ -4,7 +4,9 @@ import asyncio
 import base64
 import json
 import re
+import ssl
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,18 @@ import httpx
 import jwt
 import pytest
 from grpclib import GRPCError, Status
+from grpclib.client import Channel
+from grpclib.config import Configuration
 from sanfran_api.access.operations import FOR_USERS, REST, RPC, Needs, Operation
 from sanfran_api.access.passwords import hash_password
 from sanfran_api.access.privileges import Privilege
 from sanfran_common.rpc.client import RpcClient
+from sanfran_common.rpc.codec import CODEC
+from sanfran_common.rpc.roles import Role
+from sanfran_common.rpc.tls import Tls
 from sanfran_proto.sanfran import v1 as pb
+
+from tests.certificates import Authority
 
 from .conftest import HELLO, Api, RunApi
 
@@ -413,3 +422,70 @@ async def test_behind_a_proxy_the_address_is_the_one_that_it_tells(
         headers = {**password("eve"), "x-forwarded-for": "1.1.1.1, 10.9.8.7"}
         await api.http.get("functions", headers=headers)
     assert audited(tmp_path)[0]["from"] == "10.9.8.7"
+
+
+async def test_over_tls_people_need_no_certificate_and_services_need_the_right_one(
+    run_api: RunApi, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    authority = Authority()
+    settings["tls_dir"] = authority.folder(tmp_path / "tls", "api")
+    settings["rpc_secret"] = ""
+    get = pb.GetFunctionRequest(name="hello")
+    async with AsyncExitStack() as stack:
+        api = await stack.enter_async_context(run_api(**settings))
+        await create(api, "hello", "vik")
+        address = api.life.addresses["rpc"]
+        stubs = {}
+        for role in (Role.CONTROLLER, Role.ROUTER):
+            folder = authority.folder(tmp_path / role, role)
+            tls = await stack.enter_async_context(Tls(folder, role))
+            client = RpcClient(address, tls=tls.to(Role.API))
+            stubs[role] = pb.ApiStub((await stack.enter_async_context(client)).channel)
+        bare = ssl.create_default_context(cafile=str(tmp_path / "tls" / "ca.crt"))
+        bare.set_alpn_protocols(["h2"])
+        host, port = address.split(":")
+        name = Configuration(ssl_target_name_override="api.sanfran.internal")
+        channel = Channel(host, int(port), ssl=bare, config=name, codec=CODEC)
+        stack.callback(channel.close)
+        people = pb.ApiStub(channel)
+
+        assert await status_of(people.get_function(get)) is Status.UNAUTHENTICATED
+        assert await status_of(people.get_function(get, metadata=password("vik"))) is Status.OK
+        eve = people.get_function(get, metadata=password("eve"))
+        assert await status_of(eve) is Status.PERMISSION_DENIED
+        watch = people.fetch_bundle(pb.FetchBundleRequest(digest="00"), metadata=password("vik"))
+        assert await status_of(anext(watch)) is Status.UNAUTHENTICATED
+        assert await status_of(stubs[Role.CONTROLLER].get_function(get)) is Status.OK
+        assert await status_of(stubs[Role.ROUTER].get_function(get)) is Status.UNAUTHENTICATED
+        asks = pb.AuthorizeRequest(authorization=password("vik")["authorization"], function="hello")
+        assert (await stubs[Role.ROUTER].authorize(asks)).user == "vik"
+        refused = stubs[Role.CONTROLLER].authorize(asks)
+        assert await status_of(refused) is Status.PERMISSION_DENIED
+
+
+async def test_routers_are_told_who_may_invoke(api: Api, tmp_path: Path) -> None:
+    async def ask(header: str, function: str = "shop-one") -> pb.AuthorizeResponse:
+        asked = pb.AuthorizeRequest(authorization=header, function=function, address="10.1.1.1")
+        return await api.stub.authorize(asked)
+
+    may = await ask(password("ada")["authorization"])
+    assert (may.status, may.user, may.ttl_ms) == (200, "ada", 10_000)
+    other = await ask(password("ada")["authorization"], "hello")
+    assert (other.status, other.code, other.ttl_ms) == (403, "forbidden", 2000)
+    assert other.message == "'ada' lacks functions:invoke on 'hello'"
+    nobody = await ask("")
+    assert (nobody.status, nobody.challenges) == (401, ['Basic realm="sanfran", charset="UTF-8"'])
+    for _ in range(11):
+        wrong = await ask(password("ada", "wrong password")["authorization"])
+    assert wrong.status == 429
+    assert wrong.retry_after > 0
+    refusals = [one for one in audited(tmp_path) if one["via"] == "router"]
+    assert refusals[0]["operation"] == "invoke"
+    assert refusals[0]["from"] == "10.1.1.1"
+
+
+async def test_where_nobody_is_asked_nobody_may_invoke_a_private_function(run_api: RunApi) -> None:
+    async with run_api() as api:
+        told = await api.stub.authorize(pb.AuthorizeRequest(function="hello"))
+        assert told.status == 403
+        assert "--auth" in told.message

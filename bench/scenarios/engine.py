@@ -266,6 +266,7 @@ class Request:
 
     goes_early = False
     """Loading takes the same time wherever it waits."""
+    granted = True
 
     __slots__ = ("_again", "_arrival", "_at", "_cold", "_engine", "_function", "held")
 
@@ -293,6 +294,9 @@ class Request:
     def refuse(self, problem: Problem) -> None:
         """See `Waiter`."""
         self._engine.seen.lost += 1
+
+    def reroute(self) -> None:
+        """No function here is private."""
 
     def assign(self, endpoint: Endpoint) -> None:
         """See `Waiter`."""

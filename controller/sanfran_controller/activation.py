@@ -65,19 +65,24 @@ class Activator(TaskOwner):
         self._bundles = bundles
         self._timeout = timeout
 
-    async def activate(self, name: str, *, saturated: bool, early: bool = False) -> pb.Route:
+    async def activate(
+        self, name: str, *, saturated: bool, early: bool = False, authorized: bool = False
+    ) -> pb.Route:
         """Returns the route of a function that is served.
 
         Args:
             name: of the function.
             saturated: one more pod is wanted than now, if max_scale allows.
             early: a pod that still loads it will do.
+            authorized: those who call it may, if it is private.
 
         Raises:
             ActivationError: it cannot be served.
         """
         began = time.monotonic()
         function = self._functions.of(name)
+        if not authorized and (closed := self._functions.closed(function)) is not None:
+            return closed
         function.scaler.used(began)
         if function.route is not None and (not saturated or self._at_most(function)):
             return function.route

@@ -198,6 +198,15 @@ class Functions:
                 return self._routes.early(current, pod)
         return None
 
+    def closed(self, function: Function) -> pb.Route | None:
+        """What a router gets that does not say that its callers may: nothing runs for them if the function
+        is private. None: it is not."""
+        current = self._catalog.get(function.name)
+        settings = current.settings if current is not None else None
+        if current is None or settings is None or settings.invoke != pb.Invoke.PRIVATE:
+            return None
+        return self._routes.unauthorized(current)
+
     def revoke(self, function: Function) -> None:
         """Ends pods that still load what is not the newest version, and that routers were told of."""
         current = self._catalog.get(function.name)

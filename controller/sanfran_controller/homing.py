@@ -85,7 +85,9 @@ class Homing:
                 await asyncio.sleep(PAUSE)
 
     async def _move(self, function: Function, home: pb.ControllerStub) -> None:
-        request = pb.ActivateFunctionRequest(name=function.name, router=self._ownership.name)
+        request = pb.ActivateFunctionRequest(
+            name=function.name, router=self._ownership.name, authorized=True
+        )
         route = await home.activate(request, timeout=ASK_TIMEOUT)
         wanted = self._wanted(function)
         while len(route.endpoints) < wanted:

@@ -59,6 +59,12 @@ class Routes:
         route.controller = self.controller
         return route
 
+    def unauthorized(self, function: pb.FunctionVersion) -> pb.Route:
+        """For one asking router: the function is private, and who asks for it has not been let in yet."""
+        route = self._route(function, [])
+        route.controller = self.controller
+        return route
+
     @staticmethod
     def _route(function: pb.FunctionVersion, pods: Iterable[Pod]) -> pb.Route:
         settings = function.settings if function.settings is not None else pb.FunctionSettings()
@@ -73,6 +79,7 @@ class Routes:
             timeout_ms=settings.timeout_ms,
             concurrency=settings.concurrency,
             body_limit=settings.body_limit,
+            private=settings.invoke == pb.Invoke.PRIVATE,
             endpoints=endpoints,
         )
 

@@ -64,7 +64,10 @@ class ControllerService(TaskOwner, pb.ControllerBase):
         """See the contract."""
         try:
             return await self._activator.activate(
-                message.name, saturated=message.saturated, early=message.early
+                message.name,
+                saturated=message.saturated,
+                early=message.early,
+                authorized=message.authorized,
             )
         except ActivationError as error:
             raise GRPCError(STATUS[type(error)], str(error)[:MESSAGE_MOST]) from error

@@ -163,3 +163,23 @@ async def test_growth_is_never_told_of_early(world: World) -> None:
         request = pb.ActivateFunctionRequest(name="hello", saturated=True, early=True)
         route = await router.stub.activate(request, timeout=PATIENCE)
         assert (route.early, len(route.endpoints)) == (False, 2)
+
+
+async def test_a_private_function_is_not_activated_for_callers_that_nobody_let_in(
+    world: World,
+) -> None:
+    world.api.put("hello", invoke=pb.Invoke.PRIVATE)
+    async with world.controller() as router:
+        for asks in (
+            pb.ActivateFunctionRequest(name="hello", router="r1"),
+            pb.ActivateFunctionRequest(name="hello", router="r1", early=True),
+            pb.ActivateFunctionRequest(name="hello", router="r1", saturated=True),
+        ):
+            told = await router.stub.activate(asks, timeout=PATIENCE)
+            assert (told.private, told.endpoints, told.version) == (True, [], 1)
+        assert world.host.activations == []
+        let_in = pb.ActivateFunctionRequest(name="hello", router="r1", authorized=True)
+        told = await router.stub.activate(let_in, timeout=PATIENCE)
+        assert (told.private, len(told.endpoints)) == (True, 1)
+        await router.until(lambda: "hello" in router.routes)
+        assert router.routes["hello"].private

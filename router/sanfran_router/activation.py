@@ -103,6 +103,8 @@ class Activator:
         """Hands free capacity to waiters, in order. To be called whenever there may be some."""
         if function.deleted:
             self._refuse_all(function, errors.NOT_FOUND)
+        if function.private:
+            self._turn_out(function)
         while function.waiting:
             endpoint = function.pick()
             if endpoint is None:
@@ -117,6 +119,12 @@ class Activator:
         for waiter in list(function.waiting):
             self.leave(function, waiter)
             waiter.refuse(problem)
+
+    def _turn_out(self, function: Function) -> None:
+        """Those leave that nobody has allowed to call it: they find out first whether they may."""
+        for waiter in [one for one in function.waiting if not one.granted]:
+            self.leave(function, waiter)
+            waiter.reroute()
 
     async def _activate(self, function: Function) -> None:
         """Asks until nothing waits."""
@@ -162,6 +170,11 @@ class Activator:
             if problem is errors.NOT_FOUND or not function.endpoints:
                 self._refuse_all(function, problem)
             return False  # with pods at work the waiters go on waiting for one of them
+        if facts.private and not facts.endpoints:
+            self._table.apply(facts, answer=True)
+            function.private = True  # whatever an older route says
+            self._turn_out(function)
+            return False
         if facts.early:
             self._send_early(function, self._table.take_early(facts, began))
             return True

@@ -26,6 +26,11 @@ class RouterConfig(ServiceConfig):
         "127.0.0.1:9091",
         help="gRPC addresses of the controllers: a comma-separated list, or dns:HOST:PORT",
     )
+    api: str = setting(
+        "",
+        help="gRPC addresses of the api service, which knows who may call private functions, in the "
+        "same form; empty: nobody may",
+    )
     workers: int = setting(
         1, help="processes that share the port, for as many cores", parse=positive_int
     )

@@ -50,6 +50,7 @@ def route_facts(route: pb.Route) -> RouteFacts:
         timeout=route.timeout_ms / 1000,
         concurrency=route.concurrency,
         body_limit=route.body_limit,
+        private=route.private,
         endpoints=tuple(
             EndpointFacts(address=one.address, activation_id=one.activation_id)
             for one in route.endpoints
@@ -98,8 +99,14 @@ class ControllerLink:
         Raises:
             Refusal: with what the waiting requests are to be answered.
         """
+        # Of a private function only those wait who may call it.
+        function = self.table.functions.get(name)
         request = pb.ActivateFunctionRequest(
-            name=name, router=self._router, saturated=saturated, early=early
+            name=name,
+            router=self._router,
+            saturated=saturated,
+            early=early,
+            authorized=function is not None and function.private,
         )
         stub = pb.ControllerStub(self._client.keyed(name))
         began = monotonic()

@@ -17,12 +17,20 @@ class Problem:
         message: one sentence for people.
         retry_after: seconds, sent as Retry-After; 0: not sent.
         close: the connection cannot be used after it, since where the next request begins is unknown.
+        headers: further lines.
     """
 
     __slots__ = ("_body", "_head", "close", "code", "status")
 
     def __init__(
-        self, status: int, code: str, message: str, *, retry_after: int = 0, close: bool = False
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        retry_after: int = 0,
+        close: bool = False,
+        headers: str = "",
     ) -> None:
         self.status = status
         self.code = code
@@ -30,7 +38,7 @@ class Problem:
         retry = f"Retry-After: {retry_after}\r\n" if retry_after else ""
         self._head = (
             f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
-            f"Content-Type: application/json\r\n{retry}Content-Length: "
+            f"Content-Type: application/json\r\n{retry}{headers}Content-Length: "
         ).encode()
         self._body = (
             f'{{"error":{{"code":"{code}","message":"{message}","request_id":"'.encode(),
@@ -83,6 +91,12 @@ NO_CAPACITY = Problem(503, "no_capacity", "no pod could be had in time", retry_a
 QUEUE_FULL = Problem(503, "no_capacity", "too many requests wait already", retry_after=1)
 BODY_GONE = Problem(
     503, "no_capacity", "the pod went away and the body cannot be sent again", retry_after=1
+)
+NO_AUTHORIZATION = Problem(
+    503,
+    "no_authorization",
+    "whether you may call this private function cannot be told right now",
+    retry_after=1,
 )
 TOO_MANY_CONNECTIONS = Problem(
     503, "no_capacity", "too many connections", retry_after=1, close=True

@@ -15,6 +15,13 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from sanfran_router import errors
+from sanfran_router.authorization import (
+    Answer,
+    Question,
+    forwarded_for,
+    name_user,
+    take_credentials,
+)
 from sanfran_router.errors import Problem
 from sanfran_router.framing import ChunkedBody, LengthBody
 from sanfran_router.request import Request
@@ -55,6 +62,8 @@ class Exchange:
     cold = False
     unbegun = False
     """Its pod still loads: it has not said yet that the request runs."""
+    granted = False
+    """Its sender may call a private function."""
     _gathering = False
     _queued = False
 
@@ -149,20 +158,64 @@ class Exchange:
         if self.function.deleted:
             self.fail(errors.NOT_FOUND)
             return
+        if self.function.private and not self.granted:
+            self._authorize()
+            return
         self.cold = self.cold or not self.function.endpoints
         problem = self.plane.activator.wait(self.function, self, again=self._again)
         if problem is not None:
             self.fail(problem)
             return
+        self._wait()
+
+    def _wait(self) -> None:
         self._queued = True
         if self._upload is not None:
             self._upload.queued()
         limit = monotonic() + self.plane.config.queue_timeout
         self.plane.wheel.set(self.client, min(limit, self.began + self._timeout))
 
+    def reroute(self) -> None:
+        """It waited for a pod of a function that has turned out to be private."""
+        self._route()
+
+    def _authorize(self) -> None:
+        request, function = self.request, self.function
+        question = Question(
+            take_credentials(request), function.name, self._address, request.request_id
+        )
+        answer = self.plane.authorizer.judge(question, self)
+        if answer is None:
+            self._wait()
+        else:
+            self.judged(answer)
+
+    @property
+    def _address(self) -> str:
+        """The client's: behind a proxy that is trusted, what that one saw."""
+        if self.plane.config.trust_forwarded:
+            told = forwarded_for(self.request)
+            if told:
+                return told
+        return self.client.peer
+
+    def judged(self, answer: Answer) -> None:
+        """Whether its sender may call the function is known."""
+        if self.finished:
+            return
+        if answer.problem is not None:
+            self.fail(answer.problem)
+            return
+        self.granted = True
+        name_user(self.request, answer.user)
+        self._route()
+
     def assign(self, endpoint: Endpoint) -> None:
         """Takes a place at an endpoint; `_release` gives it back."""
         function = self.function
+        if function.private and not self.granted:
+            self._authorize()
+            return
         if self.body is not None and self._too_large():  # known only now, if it was cold
             self.fail(errors.TOO_LARGE)
             return

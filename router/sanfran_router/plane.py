@@ -12,6 +12,7 @@ from sanfran_common.config import split_host_port
 
 from sanfran_router import errors
 from sanfran_router.activation import Activator
+from sanfran_router.authorization import Authorizer
 from sanfran_router.config import RouterConfig
 from sanfran_router.hangup import HangupWatch
 from sanfran_router.table import Endpoint, Table
@@ -39,12 +40,14 @@ class DataPlane:
     Args:
         spawn: starts a task that the router owns.
         access_log: called once per finished request; None: off.
+        authorizer: knows who may call private functions.
     """
 
     __slots__ = (
         "access_log",
         "activator",
         "all_closed",
+        "authorizer",
         "clients",
         "closing",
         "config",
@@ -65,8 +68,10 @@ class DataPlane:
         activator: Activator,
         wheel: TimerWheel,
         spawn: Spawn,
+        authorizer: Authorizer,
         access_log: AccessLog | None = None,
     ) -> None:
+        self.authorizer = authorizer
         self.config = config
         self.table = table
         self.activator = activator

@@ -50,6 +50,8 @@ SPECIAL_HEADERS = frozenset(
     ]
 )
 """Not simply passed on, beside Host and x-sanfran-*: hop-by-hop, or the router's own to write."""
+CREDENTIALS = b"x-sanfran-authorization"
+"""What counts for a private function, in place of Authorization."""
 TRAILERS_DROPPED = SPECIAL_HEADERS | {b"authorization", b"cookie", b"host", b"trailer"}
 """Headers that must not come as trailers (RFC 9110, section 6.5.1)."""
 _SHORTEST_LINE = 4
@@ -91,6 +93,8 @@ class Request:
     http10 = False
     expects_continue = False
     upgrade = False
+    credentials = b""
+    """For private functions: see `authorization.take_credentials`."""
 
     @property
     def target(self) -> bytes:
@@ -249,6 +253,7 @@ class HeadParser:
             raise Refusal(errors.CONNECT_REFUSED)
         target, host = self._target(request)
         if special:
+            request.credentials = special.get(CREDENTIALS, b"")
             self._body(request)
             if b"connection" in special:
                 self._on_connection(request)
@@ -354,3 +359,7 @@ class HeadParser:
             self._special[key] = value.strip(_BLANK)
         elif not key.startswith(b"x-sanfran-"):
             self._lines.append(b"%b: %b\r\n" % (name, value))
+        elif key == CREDENTIALS:
+            former = self._special.get(key)
+            value = value.strip(_BLANK)
+            self._special[key] = value if former is None else b"%b, %b" % (former, value)

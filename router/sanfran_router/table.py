@@ -33,6 +33,11 @@ class Waiter(Protocol):
     @property
     def goes_early(self) -> bool: ...
 
+    @property
+    def granted(self) -> bool: ...
+
+    def reroute(self) -> None: ...
+
     def assign(self, endpoint: Endpoint) -> None: ...
 
     def refuse(self, problem: Problem) -> None: ...
@@ -91,6 +96,7 @@ class RouteFacts:
     timeout: float = 0.0
     concurrency: int = 0
     body_limit: int = 0
+    private: bool = False
     endpoints: tuple[EndpointFacts, ...] = ()
     deleted: bool = False
     early: bool = False
@@ -114,6 +120,7 @@ class Function:
         "endpoints",
         "in_flight",
         "name",
+        "private",
         "setbacks",
         "timeout",
         "traffic",
@@ -127,6 +134,8 @@ class Function:
         self.timeout = 0.0
         self.concurrency = UNLIMITED
         self.body_limit = 0
+        self.private = False
+        """Only those may call it whom the api service lets: see `authorization`."""
         self.deleted = False
         self.endpoints: list[Endpoint] = []
         self.early: Endpoint | None = None
@@ -207,6 +216,7 @@ class Function:
             self.timeout = held.timeout
             self.concurrency = held.concurrency or UNLIMITED
             self.body_limit = held.body_limit
+            self.private = held.private
         told = {(one.address, one.activation_id): one for held in newest for one in held.endpoints}
         if self._dropped:
             everything = {
@@ -239,6 +249,7 @@ def _emptied(held: RouteFacts) -> RouteFacts:
         timeout=held.timeout,
         concurrency=held.concurrency,
         body_limit=held.body_limit,
+        private=held.private,
         deleted=True,  # what it told before counts no more, its version least of all
     )
 
@@ -312,7 +323,7 @@ class Table:
         if function.deleted or function.endpoints:
             return None
         function.timeout, function.concurrency = facts.timeout, facts.concurrency or UNLIMITED
-        function.body_limit = facts.body_limit
+        function.body_limit, function.private = facts.body_limit, facts.private
         (told,) = facts.endpoints
         early = function.early
         if early is not None:

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 from collections.abc import Coroutine
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -23,6 +23,7 @@ from sanfran_common.telemetry.logs import get_logger
 
 from sanfran_router.access_log import AccessLog
 from sanfran_router.activation import Activator
+from sanfran_router.authorization import Authorizer, api_asker
 from sanfran_router.config import RouterConfig, read_config
 from sanfran_router.control import ControllerLink
 from sanfran_router.files import affordable
@@ -75,10 +76,15 @@ async def serve(
             RpcClient(
                 config.controllers, secret=config.rpc_secret, tls=tls.to(Role.CONTROLLER)
             ) as controllers,
+            AsyncExitStack() as more,
             OwnedTasks("router") as tasks,
         ):
+            api: RpcClient | None = None
+            if config.api:
+                api = RpcClient(config.api, secret=config.rpc_secret, tls=tls.to(Role.API))
+                await more.enter_async_context(api)
             link = ControllerLink(controllers, Table(), f"{socket.gethostname()}-{os.getpid()}")
-            plane = build_plane(config, link, tasks, access_log)
+            plane = build_plane(config, link, tasks, access_log, api)
             supervisor = SupervisorLink(
                 control, plane, lambda: access_log.dropped if access_log else 0
             )
@@ -131,8 +137,13 @@ def build_plane(
     link: ControllerLink,
     tasks: OwnedTasks,
     access_log: AccessLine | None = None,
+    api: RpcClient | None = None,
 ) -> DataPlane:
-    """Puts the data plane together, on the table that `link` keeps."""
+    """Puts the data plane together, on the table that `link` keeps.
+
+    Args:
+        api: knows who may call private functions; None: nobody may.
+    """
 
     def spawn(work: Coroutine[Any, Any, None], name: str) -> object:
         return tasks.spawn(work, name=name)
@@ -146,4 +157,5 @@ def build_plane(
         queue_bytes=config.queue_bytes,
         timeout=config.queue_timeout,
     )
-    return DataPlane(config, link.table, activator, TimerWheel(), spawn, access_log)
+    authorizer = Authorizer(api_asker(api), spawn, most_waiting=config.queue_total)
+    return DataPlane(config, link.table, activator, TimerWheel(), spawn, authorizer, access_log)

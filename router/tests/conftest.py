@@ -293,7 +293,7 @@ class World:
             rpc, self.rpc = self.rpc, None
             await rpc.__aexit__(None, None, None)
 
-    async def start_router(self, **settings: object) -> None:
+    async def start_router(self, api: RpcClient | None = None, **settings: object) -> None:
         config = RouterConfig(
             listen="127.0.0.1:0",
             controllers=self.rpc_address,
@@ -303,7 +303,7 @@ class World:
         client = await enter(RpcClient(config.controllers))
         tasks = await enter(OwnedTasks("router"))
         self.link = ControllerLink(client, Table(), "router-1")
-        self.plane = build_plane(config, self.link, tasks)
+        self.plane = build_plane(config, self.link, tasks, api=api)
         self.listener = await enter(listening(self.plane, listen(config.listen, 1)[0]))
         await self.listener.accept()
         tasks.loop(self.link.watch(tasks, self.plane.activator), name="watch")

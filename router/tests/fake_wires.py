@@ -15,6 +15,7 @@ import pytest
 from sanfran_router import errors
 from sanfran_router import request as request_module
 from sanfran_router.activation import Activator
+from sanfran_router.authorization import Authorizer, api_asker
 from sanfran_router.client import ClientConnection
 from sanfran_router.config import RouterConfig
 from sanfran_router.errors import Problem
@@ -137,6 +138,7 @@ class Run:
             cast("Activator", NoPods()),
             TimerWheel(),
             _nothing,
+            Authorizer(api_asker(None), _nothing, most_waiting=1),
         )
         self._plane.asked = []
         self._pod = pod

@@ -22,9 +22,14 @@ class Waiting:
         self.rig = rig
         self.held = held
         self.goes_early = True
+        self.granted = True
+        self.rerouted = False
         self.endpoint: Endpoint | None = None
         self.problem: Problem | None = None
         self.done = asyncio.Event()
+
+    def reroute(self) -> None:
+        self.rerouted = True
 
     def assign(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint

@@ -46,6 +46,15 @@ function own(object, name, value) {
   Object.defineProperty(object, name, { value, configurable: true, enumerable: true, writable: true });
 }
 
+// Moves the header line at `i` to where the kept ones end; returns where they end then.
+function keep(lines, i, kept) {
+  if (kept !== i) {
+    lines[kept] = lines[i];
+    lines[kept + 1] = lines[i + 1];
+  }
+  return kept + 2;
+}
+
 class FunctionRequest extends http.IncomingMessage {
   #activation;
   #early = false;
@@ -88,15 +97,14 @@ class FunctionRequest extends http.IncomingMessage {
           this.#activation = this.#activation === undefined ? lines[i + 1] : '';
         } else if (name.length === 15 && name.toLowerCase() === 'x-sanfran-early') {
           this.#early = true;
+        } else if (name.length === 14 && name.toLowerCase() === 'x-sanfran-user') {
+          // Who calls a private function: the router's word, and the one header that handlers get to see.
+          kept = keep(lines, i, kept);
         }
       } else {
         // Taken here, since the first look at req.headers makes all of them.
         if (name.length === 12 && name.toLowerCase() === 'x-request-id') this.#requestId ??= lines[i + 1];
-        if (kept !== i) {
-          lines[kept] = name;
-          lines[kept + 1] = lines[i + 1];
-        }
-        kept += 2;
+        kept = keep(lines, i, kept);
       }
     }
     lines.length = kept;

@@ -206,3 +206,16 @@ test('a real Express app may be the function', async () => {
     await app.stop();
   }
 });
+
+test('of the headers of the engine, a handler sees who calls, and no other', async () => {
+  const pod = await Pod.active(`module.exports = (req, res) => res.json([req.headers, req.rawHeaders.length]);`);
+  try {
+    const headers = { 'x-sanfran-user': 'v%C3%ADk', 'x-sanfran-other': 'x' };
+    const [seen, raw] = (await pod.fetch('/fn/f', { headers })).json;
+    assert.equal(seen['x-sanfran-user'], 'v%C3%ADk');
+    assert.deepEqual(Object.keys(seen).filter((name) => name.startsWith('x-sanfran-')), ['x-sanfran-user']);
+    assert.equal(raw, Object.keys(seen).length * 2);
+  } finally {
+    await pod.stop();
+  }
+});

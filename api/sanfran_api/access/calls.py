@@ -13,7 +13,7 @@ from grpclib import GRPCError, Status
 from grpclib.const import Cardinality, Handler
 from grpclib.server import Stream
 from sanfran_common.rpc.roles import refusal
-from sanfran_common.rpc.server import caller_of
+from sanfran_common.rpc.server import address_of, caller_of
 from sanfran_proto.sanfran import v1 as pb
 
 from sanfran_api.access.audit import Audit, Entry
@@ -101,13 +101,7 @@ class AdmittedCalls:
         async def admitted(stream: Stream[Any, Any]) -> None:
             if operation is None:
                 raise RuntimeError(f"{name}: not in access/operations.py, so nobody may")
-            peer = stream.peer.addr() if stream.peer is not None else None
-            entry = Entry(
-                name,
-                via="rpc",
-                address=str(peer[0]) if peer else "unix",
-                changes=operation.changes,
-            )
+            entry = Entry(name, via="rpc", address=address_of(stream), changes=operation.changes)
             try:
                 is_service = self._is_service(path, stream)
                 caller = await self._who(stream, operation, entry, is_service=is_service)

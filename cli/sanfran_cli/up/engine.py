@@ -96,6 +96,7 @@ def commands(
             *_python("sanfran_router.main"),
             *("--listen", http.address),
             *("--controllers", every_controller),
+            *("--api", sockets["api"]),
             *("--workers", str(options.router_workers)),
         ],
     }

@@ -193,6 +193,12 @@ def caller_of(stream: Stream[Any, Any]) -> Role | None:
     return connection.caller if isinstance(connection, CalledConnection) else None
 
 
+def address_of(stream: Stream[Any, Any]) -> str:
+    """The host that calls; `unix` over a Unix socket."""
+    peer = cast("Any", stream)._stream.connection.get_peer().addr()
+    return str(peer[0]) if peer else "unix"
+
+
 class _Guarded:
     """A service whose every method passes `RpcServer.guard`."""
 
