@@ -77,7 +77,10 @@ class ControllerConfig(ServiceConfig):
         8, help="pods that start at the same time at most", parse=positive_int
     )
     start_timeout: float = setting(
-        30.0, help="seconds until a pod that does not get ready is given up", parse=seconds
+        0.0,
+        help="seconds until a pod that does not get ready is given up; 0: 30 with a pod host, 120 in a cluster, "
+        "where its image may have to be fetched",
+        parse=seconds,
     )
     idle_timeout: float = setting(
         60.0,

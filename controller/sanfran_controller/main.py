@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from sanfran_common.config import parse_config
@@ -27,7 +28,7 @@ from sanfran_controller.fleet import Fleet
 from sanfran_controller.functions import Functions
 from sanfran_controller.homing import Homing
 from sanfran_controller.load import Loads
-from sanfran_controller.pool import FIRST_GUESS, Pool, PoolLimits
+from sanfran_controller.pool import Pool, PoolLimits
 from sanfran_controller.providers import PodProvider
 from sanfran_controller.providers.local import LocalPods
 from sanfran_controller.routes import Routes
@@ -35,8 +36,13 @@ from sanfran_controller.scaling import ScalingPolicy
 from sanfran_controller.service import ControllerService
 from sanfran_controller.updates import Updates
 
-KUBERNETES_START = 5.0
-"""Seconds that a pod takes in a cluster, until one was seen to: two, and more while images are fetched."""
+START_TIMEOUTS = {"local": 30.0, "kubernetes": 120.0}
+"""Seconds, where none are set."""
+CLUSTER_START = 3.0
+"""Seconds that a pod takes in a cluster, until one was seen to."""
+CLUSTER_PATIENCE = 60.0
+"""Seconds that it may take there in any case: an image has to be fetched, or a node starts many at a time. More pods
+would only make each later."""
 
 
 def main() -> None:
@@ -65,7 +71,7 @@ async def serve(config: ControllerConfig, life: Lifecycle) -> None:
         AdminServer(config.admin, life) as admin,
         Tls(config.tls_dir, Role.CONTROLLER) as tls,
         RpcClient(config.api, secret=config.rpc_secret, tls=tls.to(Role.API)) as api,
-        _pods(config, identity, tls) as (provider, prefix, first_guess),
+        _pods(config, identity, tls) as (provider, prefix),
     ):
         limits = PoolLimits(
             size=config.pool_size,
@@ -73,7 +79,9 @@ async def serve(config: ControllerConfig, life: Lifecycle) -> None:
             pods=config.max_pods,
             starts_at_once=config.starts_at_once,
         )
-        pool = Pool(limits, first_guess=first_guess)
+        if config.provider == "kubernetes":
+            limits = replace(limits, first_guess=CLUSTER_START, overdue_least=CLUSTER_PATIENCE)
+        pool = Pool(limits)
         catalog = Catalog(api)
         fleet = Fleet(
             provider,
@@ -83,7 +91,7 @@ async def serve(config: ControllerConfig, life: Lifecycle) -> None:
             replace_pods=config.recycle == "replace",
             secret=config.rpc_secret,
             tls=tls.to(Role.SIDECAR),
-            start_timeout=config.start_timeout,
+            start_timeout=config.start_timeout or START_TIMEOUTS[config.provider],
             claims_most=config.max_waiting,
         )
         functions = Functions(
@@ -143,18 +151,18 @@ async def serve(config: ControllerConfig, life: Lifecycle) -> None:
 @asynccontextmanager
 async def _pods(
     config: ControllerConfig, identity: str, tls: Tls
-) -> AsyncGenerator[tuple[PodProvider, str, float]]:
-    """Where pods come from, what their names begin with, and about how many seconds one takes to start."""
+) -> AsyncGenerator[tuple[PodProvider, str]]:
+    """Where pods come from, and what their names begin with."""
     if config.provider == "kubernetes":
         # Only here: the client takes a second to import, and 60 MB.
         from sanfran_controller.providers.kubernetes.connect import open_pods
 
         async with open_pods(config, identity) as (pods, prefix):
-            yield pods, prefix, KUBERNETES_START
+            yield pods, prefix
     else:
         sidecars = tls.to(Role.SIDECAR)
         async with RpcClient(config.pods, secret=config.rpc_secret, tls=sidecars) as host:
-            yield LocalPods(host, owner=config.name, process=identity), config.name, FIRST_GUESS
+            yield LocalPods(host, owner=config.name, process=identity), config.name
 
 
 async def _learn(fleet: Fleet, catalog: Catalog, patience: float) -> None:

@@ -40,7 +40,7 @@ FULL_FOR = 5.0
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """What an operator allows.
+    """What an operator allows, and what is known of where pods come from.
 
     Args:
         size: generic pods that are kept even without traffic.
@@ -49,6 +49,8 @@ class PoolLimits:
         starts_at_once: pods that start at the same time at most; beyond what the cores
             can do, more of them only make each later.
         surplus_after: seconds that pods must lie idle above the target before they go.
+        first_guess: seconds that a pod takes to start, as long as none was seen to.
+        overdue_least: seconds that a start may take in any case.
     """
 
     size: int = 4
@@ -56,6 +58,8 @@ class PoolLimits:
     pods: int = 1000
     starts_at_once: int = 8
     surplus_after: float = 15.0
+    first_guess: float = FIRST_GUESS
+    overdue_least: float = OVERDUE_LEAST
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,16 +193,11 @@ class Sustained:
 
 
 class Pool:
-    """Remembers rates, start times and failures; `decide` says what to do.
+    """Remembers rates, start times and failures; `decide` says what to do."""
 
-    Args:
-        limits: what an operator allows.
-        first_guess: seconds that a pod takes to start, as long as none was seen to.
-    """
-
-    def __init__(self, limits: PoolLimits, *, first_guess: float = FIRST_GUESS) -> None:
+    def __init__(self, limits: PoolLimits) -> None:
         self.limits = limits
-        self.start_time = first_guess
+        self.start_time = limits.first_guess
         self._now, self._lately = Sustained(), Rate(SLOW)
         self._failures = 0
         self._not_before = 0.0
@@ -262,7 +261,7 @@ class Pool:
     @property
     def overdue_after(self) -> float:
         """Seconds after which a start is not relied upon any more."""
-        return max(OVERDUE_LEAST, OVERDUE_TIMES * self.start_time)
+        return max(self.limits.overdue_least, OVERDUE_TIMES * self.start_time)
 
     @property
     def reserve(self) -> int:
