@@ -17,6 +17,12 @@ PREFIX = "/api/v1"
 STATIC = Path(__file__).parent.parent / "static"
 """Swagger UI's files, which the build puts there."""
 
+PAGE_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; frame-ancestors 'none'"
+)
+"""The page asks this service and nobody else, whatever is in it."""
+
 _FORM: dict[str, Any] = {
     "name": {"type": "string", "description": "A DNS-1123 label: a-z, 0-9 and -, at most 63."},
     "file": {
@@ -76,7 +82,7 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def describe(app: FastAPI) -> None:
     """Corrects what FastAPI says: it promises its own form of 422 wherever there are parameters,
-    where this is a 400, and it does not know of answers that are streamed."""
+    where this is a 400, and it does not know of answers that are streamed. Also adds how to sign in."""
     spec = app.openapi()
     for path in spec["paths"].values():
         for operation in path.values():
@@ -86,6 +92,12 @@ def describe(app: FastAPI) -> None:
         spec["components"]["schemas"].pop(unused, None)
     spec["components"]["schemas"]["LogLine"] = models.LogLine.model_json_schema()
     spec["components"]["schemas"]["Settings"] = Settings.model_json_schema()
+    spec["components"]["securitySchemes"] = {
+        "password": {"type": "http", "scheme": "basic"},
+        "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+    }
+    # Which of them, if any, is for the service's settings to say.
+    spec["security"] = [{}, {"password": []}, {"token": []}]
 
 
 def add_docs(app: FastAPI) -> None:
@@ -96,10 +108,12 @@ def add_docs(app: FastAPI) -> None:
 
     @app.get(f"{PREFIX}/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        return get_swagger_ui_html(
+        page = get_swagger_ui_html(
             openapi_url=f"{PREFIX}/openapi.json",
             title="SanFran API",
             swagger_js_url=f"{PREFIX}/static/swagger-ui-bundle.js",
             swagger_css_url=f"{PREFIX}/static/swagger-ui.css",
             swagger_favicon_url="data:,",
         )
+        page.headers["content-security-policy"] = PAGE_POLICY
+        return page
