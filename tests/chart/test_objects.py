@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import kubernetes_validate
 import pytest
-from kubernetes_validate.utils import all_versions
+from kubernetes_validate import utils
 
 from tests.chart.helm import CHART, NEWEST, VALUES, by_kind, function_pod, pods, run, template
 
 OLDEST = 28
 FILES = ["", *sorted(file.stem for file in VALUES.glob("*.yaml"))]
-KUBERNETES = sorted({one for one in all_versions() if int(one.split(".")[1]) >= OLDEST})
+KUBERNETES = sorted({one for one in utils.all_versions() if int(one.split(".")[1]) >= OLDEST})
 CUSTOM = {"ServiceMonitor", "PodMonitor", "HTTPRoute", "Issuer", "Certificate"}
 """Kinds that are not Kubernetes' own: it has no schema for them."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def read_schemas_once() -> Iterator[None]:
+    """The validator reads megabytes of definitions anew for each object."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "schema_contents", functools.cache(utils.schema_contents))
+        yield
 
 
 def check(made: dict[str, Any], kubernetes: str) -> None:
