@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sanfran_controller.providers.kubernetes.calls import CALLS
 
 from tests.chart.helm import VALUES, function_pod, pods, template
 
@@ -75,6 +76,17 @@ def test_only_the_controller_gets_a_token_of_kubernetes(values: str) -> None:
     made = pods(template(values=values))
     with_token = [name for name, pod in made.items() if pod["spec"]["automountServiceAccountToken"]]
     assert with_token == ["demo-sanfran-controller"]
+
+
+def test_the_controllers_may_do_what_their_code_does_and_nothing_else() -> None:
+    (role,) = (made for made in template() if made["kind"] == "Role")
+    granted = {
+        (group, resource): set(rule["verbs"])
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
+    assert granted == {(kind.group, kind.plural): set(verbs) for kind, verbs in CALLS.items()}
 
 
 @pytest.mark.parametrize("values", FILES)

@@ -41,7 +41,7 @@ spec:
   automountServiceAccountToken: false
   enableServiceLinks: false
   restartPolicy: Never
-  terminationGracePeriodSeconds: 15
+  terminationGracePeriodSeconds: {{ include "sanfran.grace" $values.sidecar.settings }}
   {{- if .Values.priorityClasses.create }}
   priorityClassName: {{ include "sanfran.cluster-name" . }}-functions
   {{- end }}
