@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 from statistics import median
 
@@ -75,26 +75,32 @@ async def measure(rounds: int, seconds: float) -> list[dict[str, tuple[float, fl
         return [{way.name: await cost(way, seconds) for way in ways} for _ in range(rounds)]
 
 
-def until_ready() -> float:
-    """Milliseconds from the start of a runtime process until it is generic and warm."""
-    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listener:
+def generic() -> ExitStack:
+    """A runtime process that is generic and warm; it ends with what is returned."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
         control = f"{folder}/control"
         listener.bind(control)
         listener.listen()
         listener.settimeout(20)
         env = {"PATH": os.environ["PATH"], "SANFRAN_CONTROL": control, "SANFRAN_HTTP_PORT": "0"}
-        began = time.perf_counter()
         # A session of its own: the runtime ends its process group when the connection closes.
-        with subprocess.Popen(
-            [node_binary(), RUNTIME], env=env, cwd=folder, start_new_session=True
-        ):
-            connection, _ = listener.accept()
-            with connection, connection.makefile("rb") as lines:
-                said = lines.readline()
-                took = (time.perf_counter() - began) * 1000
+        stack.enter_context(
+            subprocess.Popen([node_binary(), RUNTIME], env=env, cwd=folder, start_new_session=True)
+        )
+        connection = stack.enter_context(listener.accept()[0])
+        said = stack.enter_context(connection.makefile("rb")).readline()
         if b'"ready"' not in said:
             raise RuntimeError(f"the runtime said {said!r}")
-    return took
+        return stack.pop_all()
+
+
+def until_ready() -> float:
+    """Milliseconds from the start of a runtime process until it is generic and warm."""
+    began = time.perf_counter()
+    with generic():
+        return (time.perf_counter() - began) * 1000
 
 
 def until_output() -> float:

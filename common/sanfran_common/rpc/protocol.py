@@ -48,7 +48,10 @@ class _Gathering:
         parts, self._parts, self._size = self._parts, [], 0
         self._wire.ended = False
         if parts and not self._transport.is_closing():
-            self._transport.write(b"".join(parts))
+            try:
+                self._transport.write(b"".join(parts))
+            except RuntimeError:
+                pass  # uvloop says so of one that was given up while it connected, and closed since
 
     def close(self) -> None:
         self._flush()
