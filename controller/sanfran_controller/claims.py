@@ -8,7 +8,7 @@ that serve may grow all the same.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -30,8 +30,9 @@ class ClaimQueue(Generic[T]):
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._cold: dict[str, deque[T]] = {}
-        self._growth: dict[str, deque[T]] = {}
+        # Ordered: in a plain dict, finding the first one passes all places that were first before.
+        self._cold: OrderedDict[str, deque[T]] = OrderedDict()
+        self._growth: OrderedDict[str, deque[T]] = OrderedDict()
         self._waiting = 0
         self._in_a_row = 0  # turns of cold ones while others waited
 
@@ -72,15 +73,14 @@ class ClaimQueue(Generic[T]):
             growth: whether a claim of a function that has pods may have one now.
         """
         due = self._in_a_row >= COLD_IN_A_ROW and bool(self._growth)
-        turns = self._cold if not due else {}
-        if not turns and (growth or due):
+        turns = self._cold
+        if due or (not turns and growth):
             turns = self._growth
         if not turns:
             return None
         cold = turns is self._cold and bool(self._growth)
         self._in_a_row = self._in_a_row + 1 if cold else 0
-        function = next(iter(turns))
-        claims = turns.pop(function)
+        function, claims = turns.popitem(last=False)
         claim = claims.popleft()
         if claims:
             turns[function] = claims  # to the end of the round
