@@ -187,9 +187,7 @@ class RpcServer:
 
 def caller_of(stream: Stream[Any, Any]) -> Role | None:
     """The role of who calls, by its certificate; None without TLS, and for callers that have none."""
-    connection = cast(
-        "Any", stream
-    )._stream.connection  # of grpclib's streams, and of `answer.Answer`
+    connection = cast("Any", stream)._stream.connection  # grpclib's, and `answer.Answer`'s
     return connection.caller if isinstance(connection, CalledConnection) else None
 
 
