@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import httpx
 
+from sanfran_cli.client.trust import explain, verification
 from sanfran_cli.client.urls import DEFAULT_API, is_local
 from sanfran_cli.errors import ApiUnreachable, refusal
 
@@ -30,6 +31,7 @@ class Connection:
             base_url=f"{self.api}/api/v1/",
             timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
             trust_env=not is_local(self.api),
+            verify=verification(self.api),
         )
 
     async def __aenter__(self) -> Self:
@@ -75,4 +77,4 @@ class Connection:
                     )
                 yield answer
         except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise ApiUnreachable(self.api, str(error) or type(error).__name__) from error
+            raise ApiUnreachable(self.api, explain(error)) from error

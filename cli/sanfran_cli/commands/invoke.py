@@ -14,6 +14,7 @@ import httpx
 
 from sanfran_cli import output as show
 from sanfran_cli.client import Client, is_local
+from sanfran_cli.client.trust import verification
 from sanfran_cli.commands.options import API, NAME
 from sanfran_cli.errors import Refused
 
@@ -66,7 +67,9 @@ async def _call(
     patience = httpx.Timeout(None, connect=5)
     try:
         async with (
-            httpx.AsyncClient(timeout=patience, trust_env=not is_local(url)) as http,
+            httpx.AsyncClient(
+                timeout=patience, trust_env=not is_local(url), verify=verification(url)
+            ) as http,
             http.stream(method, url, headers=headers, content=body) as answer,
         ):
             if answer.is_error:
