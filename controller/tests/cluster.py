@@ -157,6 +157,7 @@ class ApiServer(kmock.RawHandler):
     objects: Objects = attrs.field(factory=Objects)
     bookmark_every: float = 0.2
     silent: bool = False  # watches say nothing
+    away: bool = False  # 503 to everything
     page: int = 1000
     held: asyncio.Event | None = None  # writes wait for it
     on_create: Callable[[], Awaitable[aiohttp.web.Response | None]] | None = None  # of a pod
@@ -180,6 +181,8 @@ class ApiServer(kmock.RawHandler):
             return await super()._handle(request)
         except NotImplementedError:
             pass
+        if self.away:
+            return aiohttp.web.json_response({"message": "away"}, status=503)
         create = request.method.value == "POST" and request.url.path.endswith("/pods")
         if create and self.on_create is not None and (answer := await self.on_create()):
             return answer
@@ -240,6 +243,8 @@ class ApiServer(kmock.RawHandler):
             while at and self.objects.history[at - 1][0] > since:
                 at -= 1
             while not cut.is_set():
+                while self.silent and not cut.is_set():  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
                 history = self.objects.history
                 at = min(at, len(history))  # it was forgotten
                 for _, of, event, new in history[at:]:
@@ -253,8 +258,6 @@ class ApiServer(kmock.RawHandler):
                     meta = {"resourceVersion": str(self.objects.version)}
                     if not self.silent:
                         yield line("BOOKMARK", {"kind": kind, "metadata": meta})
-                while self.silent and not cut.is_set():  # noqa: ASYNC110
-                    await asyncio.sleep(0.02)
         finally:
             self._watches.discard(cut)
 
