@@ -171,6 +171,7 @@ class Functions:
         given: Given | None,
         *,
         of_version: int | None = None,
+        unless_same: bool = False,
         by: str = "",
     ) -> Deployed:
         """Makes a new version of a function.
@@ -180,6 +181,7 @@ class Functions:
             code: None keeps what there is.
             given: settings that change; None keeps all.
             of_version: the version that this change was made for; None: any.
+            unless_same: gives the current version when no settings would be different; not with code.
 
         Raises:
             NotFound: there is no such function.
@@ -196,7 +198,9 @@ class Functions:
         if code is not None:
             bundle = await self._pack(code)
         try:
-            made = await self._store.update(name, lambda now: revision(now, bundle), bundle)
+            made = await self._store.update(
+                name, lambda now: revision(now, bundle), bundle, unless_same=unless_same
+            )
         finally:
             if bundle is not None:
                 bundle.close()

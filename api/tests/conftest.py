@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
+import zstandard
 from sanfran_api.config import ApiConfig
 from sanfran_api.main import serve
 from sanfran_api.store.store import Store
@@ -62,7 +63,8 @@ class Api:
 
     async def bundle(self, digest: str) -> bytes:
         request = pb.FetchBundleRequest(digest=digest)
-        return b"".join([chunk.data async for chunk in self.stub.fetch_bundle(request)])
+        content = b"".join([chunk.data async for chunk in self.stub.fetch_bundle(request)])
+        return zstandard.ZstdDecompressor().decompressobj().decompress(content)
 
 
 def _json(value: object) -> str:

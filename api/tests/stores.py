@@ -38,7 +38,9 @@ async def opened(folder: Path, **settings: Any) -> AsyncIterator[Store]:
 
 
 def bundle(content: bytes) -> Bundle:
-    return Bundle(hashlib.sha256(content).digest(), len(content), "a.js", io.BytesIO(content))
+    return Bundle(
+        hashlib.sha256(content).digest(), len(content), "a.js", len(content), io.BytesIO(content)
+    )
 
 
 def function(name: str) -> pb.FunctionVersion:

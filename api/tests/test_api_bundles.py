@@ -8,9 +8,11 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import IO, Any
 
 import pytest
+import zstandard
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from sanfran_api.bundles.layout import Layout, Limits
@@ -39,7 +41,13 @@ def pack(
 
 
 def packed(content: bytes, name: str, limits: Limits = LIMITS) -> Bundle:
-    return pack(io.BytesIO(content), name, limits, spool, lambda: None)
+    """The bundle with its tar as content, which is what its digest is of."""
+    made = pack(io.BytesIO(content), name, limits, spool, lambda: None)
+    compressed = made.content.read()
+    assert len(compressed) == made.stored
+    tar = zstandard.ZstdDecompressor().decompressobj().decompress(compressed)
+    assert len(tar) == made.size
+    return replace(made, content=io.BytesIO(tar))
 
 
 def refused(content: bytes, name: str, limits: Limits = LIMITS) -> ApiError:

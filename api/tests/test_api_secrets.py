@@ -342,3 +342,26 @@ async def test_secrets_go_with_their_version(store: Store) -> None:
     await store.delete("a")
     with store._environment.read() as txn:
         assert txn.stat(store._environment.databases["secrets"])["entries"] == 0
+
+
+async def test_an_update_that_changes_nothing_can_be_asked_to_make_no_version(api: Any) -> None:
+    await api.create("a", env={"A": "1"}, secrets={"KEY": "one", "OTHER": "x"})
+
+    async def version_after(**settings: Any) -> int:
+        form = {"settings": (None, json.dumps(settings))}
+        answer = await api.http.put("functions/a", files=form, params={"unless_same": "true"})
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["applied"] is True
+        version: int = answer.json()["version"]
+        return version
+
+    assert await version_after(secrets={"KEY": "one"}) == 1
+    assert (
+        await version_after(env={"A": "1"}, timeout=60, secrets={"KEY": "one", "OTHER": "x"}) == 1
+    )
+    assert await version_after(secrets={"KEY": "two"}) == 2
+    assert await version_after(secrets={"KEY": "two"}) == 2
+    assert await version_after(secrets={"OTHER": None}) == 3
+    assert await version_after(env={}) == 4
+    plain = await api.update("a", settings={})
+    assert plain.json()["version"] == 5  # who does not ask gets one

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+import zstandard
 from sanfran_common.rpc.client import RpcClient
 from sanfran_proto.sanfran import v1 as pb
 
@@ -108,7 +109,8 @@ async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, _round: int
 
 async def fetched(stub: pb.ApiStub, digest: str) -> bytes:
     request = pb.FetchBundleRequest(digest=digest)
-    return b"".join([chunk.data async for chunk in stub.fetch_bundle(request)])
+    content = b"".join([chunk.data async for chunk in stub.fetch_bundle(request)])
+    return zstandard.ZstdDecompressor().decompressobj().decompress(content)
 
 
 async def test_it_tells_its_addresses_and_stops_in_order(tmp_path: Path) -> None:

@@ -86,7 +86,9 @@ async def test_what_an_upload_left_half_written_is_swept(tmp_path: Path) -> None
 
         loop = asyncio.get_running_loop()
         content = b"x" * (20 * MIB)
-        made = Bundle(hashlib.sha256(content).digest(), len(content), "a.js", Slow(content))
+        made = Bundle(
+            hashlib.sha256(content).digest(), len(content), "a.js", len(content), Slow(content)
+        )
         upload = asyncio.create_task(store.create(function("a"), made))
         await started.wait()
         clock.ahead = GRACE_SECONDS + 1
@@ -108,5 +110,5 @@ async def test_uploads_of_the_same_large_bundle_at_once_share_it(store: Store) -
     with store._environment.read() as txn:
         raw = txn.get(hashlib.sha256(content).digest(), db=store._environment.databases["bundles"])
         assert raw is not None
-        assert records.read_bundle(raw) == records.BundleRow(len(content), 5)
+        assert records.read_bundle(raw) == records.BundleRow(len(content), 5, len(content))
     assert has_bundle(store, content)

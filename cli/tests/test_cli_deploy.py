@@ -175,3 +175,22 @@ def test_init_overwrites_nothing(project: Path) -> None:
     (project / "empty").mkdir()
     assert run("init", "empty")[0] == 0
     assert "no name for a function" in run("init", "Not_One")[2]
+
+
+def test_a_secret_makes_a_version_when_its_value_is_another_one(
+    two: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(two, "functions:\n  a:\n    path: a.js\n    secrets: {KEY: '${KEY}', MORE: fixed}\n")
+    monkeypatch.setenv("KEY", "first-value")
+    assert deploy()[1] == {"a": "created"}
+    assert deploy()[1] == {"a": "unchanged"}
+    monkeypatch.setenv("KEY", "second-value")
+    assert deploy("--dry-run")[1] == {"a": "unchanged"}
+    code, out, errors = run("deploy")
+    assert (code, errors) == (0, "")
+    assert out.startswith("updated    a  version 2  secrets  ")
+    write(two, "functions:\n  a:\n    path: a.js\n    secrets: {KEY: '${KEY}'}\n")
+    _, out, _ = run("deploy")
+    assert out.startswith("updated    a  version 3  secrets.MORE removed")
+    assert "value" not in out
+    assert json.loads(run("get", "a", "-o", "json")[1])["settings"]["secrets"] == ["KEY"]

@@ -109,6 +109,12 @@ def function_routes(
         name: str,
         request: Request,
         if_match: IfMatch = None,
+        unless_same: Annotated[
+            bool,
+            Query(
+                description="Answer with the current version when no setting would be different."
+            ),
+        ] = False,
     ) -> Response:
         """Makes a new version, of new code, changed settings, or both.
 
@@ -131,7 +137,12 @@ def function_routes(
                 if given is not None:
                     caller.check(Privilege.UPDATE_SETTINGS, name)
                 made = await functions.update(
-                    name, code, given, of_version=of_version, by=caller.name
+                    name,
+                    code,
+                    given,
+                    of_version=of_version,
+                    unless_same=unless_same,
+                    by=caller.name,
                 )
             return deployed(made, request, 200, {})
 

@@ -20,7 +20,8 @@ _U64 = struct.Struct(">Q")
 
 def _to_2(txn: lmdb.Transaction[bytes], databases: Databases) -> None:
     """Versions know the revision that made them; a note of a bundle that nothing refers to stands under
-    its digest, with the revision since when. (`secrets` and `keys` are new, and empty.)"""
+    its digest, with the revision since when. (`secrets` and `keys` are new, and empty; bundles that are
+    there stay uncompressed, which their rows tell.)"""
     revision = txn.get(b"revision", db=databases["meta"])
     assert revision is not None, "schema 1 has it"
     heads = databases["functions"]

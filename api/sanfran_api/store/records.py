@@ -8,8 +8,8 @@
 | secrets | name, NUL, u64 version | JSON: secret's name → sealed value in base64, see `vault` |
 | keys | id of a key that something is sealed with | u64 ms since 1970 of its first use |
 | numbers | name | u64: last version number ever given; stays after a delete |
-| bundles | digest | u64 bytes, u64 references |
-| chunks | digest, u32 number | bytes |
+| bundles | digest | u64 bytes of the tar, u64 references, u64 bytes of the chunks; in stores of schema 1 the first two, and the chunks are the tar |
+| chunks | digest, u32 number | bytes of the tar's zstd |
 | unreferenced | digest | u64 ms since 1970, u64 revision: since when |
 | changes | u64 revision | `p`, u64 version, name; or `d`, name |
 
@@ -44,6 +44,7 @@ CHUNK_BYTES = 64 * 4096 - 16
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
 _PAIR = struct.Struct(">QQ")
+_TRIPLE = struct.Struct(">QQQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +57,11 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class BundleRow:
-    """A complete bundle and how many versions need it."""
+    """A complete bundle, how many versions need it, and how many bytes its chunks have."""
 
     size: int
     references: int
+    stored: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +102,15 @@ def read_head(raw: bytes) -> Head:
 
 def bundle(row: BundleRow) -> bytes:
     """Value in `bundles`."""
-    return _PAIR.pack(row.size, row.references)
+    return _TRIPLE.pack(row.size, row.references, row.stored)
 
 
 def read_bundle(raw: bytes) -> BundleRow:
     """The opposite."""
-    return BundleRow(*_PAIR.unpack(raw))
+    if len(raw) == _PAIR.size:  # written by schema 1
+        size, references = _PAIR.unpack(raw)
+        return BundleRow(size, references, size)
+    return BundleRow(*_TRIPLE.unpack(raw))
 
 
 def version_prefix(name: str) -> bytes:

@@ -101,6 +101,14 @@ class Sealing:
                 )
         return replace(version, settings=replace(settings, secrets=secrets))
 
+    def has_settings(self, version: pb.FunctionVersion, other: pb.FunctionVersion) -> bool:
+        """Whether a stored version has the settings of another one, which may keep secrets of it."""
+        now, wanted = self.reveal(version).settings, other.settings
+        if now is None or wanted is None:
+            return now == wanted
+        kept = {name: value or now.secrets.get(name, "") for name, value in wanted.secrets.items()}
+        return replace(wanted, secrets=kept) == now
+
     def rotate(self, after: bytes, most: int) -> tuple[int, bytes | None]:
         """Seals anew, with the first key, what another key has sealed.
 

@@ -248,8 +248,8 @@ class Store:
                         events.append(event)
         return History(events, revision, revision < current)
 
-    def bundle_bytes(self, digest: bytes) -> int:
-        """Size of a bundle.
+    def _stored_bytes(self, digest: bytes) -> int:
+        """Bytes of a bundle's chunks.
 
         Raises:
             NotFound: there is no such bundle.
@@ -258,15 +258,15 @@ class Store:
             raw = self._txn_get(txn, "bundles", digest) if len(digest) == 32 else None
         if raw is None:
             raise NotFound(f"there is no bundle {digest.hex()[:64]}")
-        return records.read_bundle(raw).size
+        return records.read_bundle(raw).stored
 
     def bundle_chunks(self, digest: bytes) -> Generator[bytes, None, None]:
-        """The content of a bundle, one short read per chunk. Close it when it is not used up.
+        """The content of a bundle as it is kept, one short read per chunk. Close it when it is not used up.
 
         Raises:
             NotFound: there is no such bundle (any more).
         """
-        left = self.bundle_bytes(digest)
+        left = self._stored_bytes(digest)
         self._reading[digest] += 1
         try:
             number = 0
@@ -288,21 +288,25 @@ class Store:
     async def create(self, version: pb.FunctionVersion, bundle: Bundle) -> Stored:
         """Stores a new function; see `Tables.create` and `Writer.run` for what it raises."""
         async with self._staged(bundle) as packed:
-            weight = packed.size if packed.content else 1024
+            weight = packed.stored if packed.content else 1024
             applied = self._applied()
             return await self._writer.run(
                 lambda txn: self._tables(txn, applied).create(version, packed), weight=weight
             )
 
-    async def update(self, name: str, revise: Revise, bundle: Bundle | None) -> Stored:
-        """Stores a new version; `revise` runs in the writer's thread."""
+    async def update(
+        self, name: str, revise: Revise, bundle: Bundle | None, *, unless_same: bool = False
+    ) -> Stored:
+        """Stores a new version; `revise` runs in the writer's thread. See `Tables.update`."""
         if bundle is None:
             applied = self._applied()
             return await self._writer.run(
-                lambda txn: self._tables(txn, applied).update(name, revise, None)
+                lambda txn: self._tables(txn, applied).update(
+                    name, revise, None, unless_same=unless_same
+                )
             )
         async with self._staged(bundle) as packed:
-            weight = packed.size if packed.content else 1024
+            weight = packed.stored if packed.content else 1024
             applied = self._applied()
             return await self._writer.run(
                 lambda txn: self._tables(txn, applied).update(name, revise, packed), weight=weight
@@ -375,8 +379,9 @@ class Store:
 
         What a failure leaves behind, `sweep` finds.
         """
-        if bundle.size <= INLINE_BYTES:
-            yield Packed(bundle.digest, bundle.size, bundle.content.read())  # in memory already
+        digest, size, stored = bundle.digest, bundle.size, bundle.stored
+        if stored <= INLINE_BYTES:
+            yield Packed(digest, size, stored, bundle.content.read())  # in memory already
             return
         token = object()
 
@@ -391,7 +396,7 @@ class Store:
         try:
             if await self._writer.run(begin):
                 await self._stage(bundle)
-            yield Packed(bundle.digest, bundle.size, None)
+            yield Packed(digest, size, stored, None)
         finally:
             self._staging.pop(token, None)
 
@@ -408,7 +413,7 @@ class Store:
             )
             number += STAGE_CHUNKS
         await self._writer.run(
-            lambda txn: self._tables(txn, 0).seal_bundle(bundle.digest, bundle.size)
+            lambda txn: self._tables(txn, 0).seal_bundle(bundle.digest, bundle.size, bundle.stored)
         )
 
     def _tables(self, txn: lmdb.Transaction[bytes], applied: int) -> Tables:

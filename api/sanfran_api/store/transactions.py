@@ -40,11 +40,14 @@ class Packed:
     """A bundle on its way into the store.
 
     Args:
+        size: bytes of its tar.
+        stored: bytes of its content.
         content: all of it; None when its chunks were staged before.
     """
 
     digest: bytes
     size: int
+    stored: int
     content: bytes | None
 
 
@@ -112,18 +115,24 @@ class Tables:
             raise name_taken(version.name)
         return self._store(version, bundle.digest, bundle, None)
 
-    def update(self, name: str, revise: Revise, bundle: Packed | None) -> Stored:
+    def update(
+        self, name: str, revise: Revise, bundle: Packed | None, *, unless_same: bool = False
+    ) -> Stored:
         """Adds a version to a function.
 
         Args:
             revise: makes the new version from the current one; may refuse.
             bundle: None keeps the current one.
+            unless_same: gives the current version when settings and secrets would be the same, and
+                the bundle is kept.
 
         Raises:
             NotFound: there is no such function.
         """
         current = self._current(name)
         version = revise(current)
+        if unless_same and bundle is None and self.sealing.has_settings(current, version):
+            return Stored(current, self._head(name).revision)
         digest = bundle.digest if bundle else bytes.fromhex(current.digest)
         return self._store(version, digest, bundle, current.version)
 
@@ -171,10 +180,10 @@ class Tables:
             key = records.chunk_key(digest, number)
             self._put("chunks", key, view[at : at + records.CHUNK_BYTES])
 
-    def seal_bundle(self, digest: bytes, size: int) -> None:
+    def seal_bundle(self, digest: bytes, size: int, stored: int) -> None:
         """Marks a bundle as complete, unless it was."""
         if not self.has_bundle(digest):
-            self._put("bundles", digest, records.bundle(BundleRow(size, 0)))
+            self._put("bundles", digest, records.bundle(BundleRow(size, 0, stored)))
 
     def note_unreferenced(self, digest: bytes) -> None:
         """Lets `sweep` look at a bundle once its time of grace is over."""
@@ -247,7 +256,7 @@ class Tables:
             assert bundle is not None, "a current version has its bundle"
             assert bundle.content is not None, "a large bundle is staged and held before"
             self.put_chunks(digest, 0, bundle.content)
-            row = BundleRow(bundle.size, 0)
+            row = BundleRow(bundle.size, 0, bundle.stored)
         if not row.references:
             self._txn.delete(digest, db=self._db["unreferenced"])
         row = replace(row, references=row.references + 1)

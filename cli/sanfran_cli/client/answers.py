@@ -42,6 +42,8 @@ class Function(TypedDict, total=False):
     bundle_bytes: int
     entry: str
     settings: Settings
+    hidden: list[str]
+    """Settings that the caller may not see, and that are empty therefore."""
     source: str
     """What who sent the code called it: see `pack.fingerprint`; empty: nothing."""
     created_at: str

@@ -63,6 +63,7 @@ class FunctionCalls(Connection):
         settings: Settings | None = None,
         *,
         of_version: int | None = None,
+        unless_same: bool = False,
         sent: Callable[[int], object] = lambda _: None,
         build: bool = True,
         source: str = "",
@@ -75,6 +76,7 @@ class FunctionCalls(Connection):
             code: None keeps the code.
             settings: those that are absent stay as they are.
             of_version: the version that the change is made for; None: any.
+            unless_same: answers the present version when no setting would be different.
             sent, build, source, said: of the code, as in `create`.
 
         Raises:
@@ -88,7 +90,9 @@ class FunctionCalls(Connection):
         if code is None:
             # httpx sends multipart only when there is a file: a part without a name is a field.
             fields = {key: (None, value) for key, value in form.items()}
-            return cast("Function", await self._json("PUT", path, files=fields, headers=headers))
+            params = {"unless_same": "true"} if unless_same else {}
+            answer = await self._json("PUT", path, files=fields, headers=headers, params=params)
+            return cast("Function", answer)
         with opened(code) as upload:
             files = {"file": counted(upload, sent)}
             form |= _how(build, source)

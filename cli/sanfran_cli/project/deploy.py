@@ -139,6 +139,11 @@ class Deployment:
         return Outcome(wanted.name, Action.CREATED, [], made["version"], made.get("url", ""))
 
     async def _update(self, wanted: Wanted, now: Function) -> Outcome:
+        if hidden := now.get("hidden"):
+            raise Refused(
+                f"{' and '.join(hidden)} of {wanted.name} are not shown to you; to compare them, "
+                "`deploy` needs the privilege settings:view"
+            )
         found = differences(now["settings"], wanted.settings, self._defaults)
         is_new_code = now.get("source") != fingerprint(wanted.path, build=wanted.build)
         changes = [*(["code"] if is_new_code else []), *found.words]
@@ -170,7 +175,9 @@ class Deployment:
         settings = cast("Settings", found.settings) if found.settings else None
         version = now["version"]
         if not is_new_code:
-            return await self._client.update(wanted.name, None, settings, of_version=version)
+            return await self._client.update(
+                wanted.name, None, settings, of_version=version, unless_same=True
+            )
         with self._open(wanted.path, build=wanted.build) as (upload, sending):
             return await self._client.update(
                 wanted.name, upload, settings, of_version=version, **sending
