@@ -1,6 +1,8 @@
 """The folder of certificates: what is taken, what is refused, and how a new set comes into use."""
 
 import asyncio
+import contextlib
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given, settings, strategies
 from prometheus_client import REGISTRY
 from sanfran_common.rpc import tls as tls_module
 from sanfran_common.rpc.certificates import BadCertificates, load
@@ -88,6 +91,28 @@ def test_a_set_that_does_not_work_is_refused_by_the_name_of_the_file(
         Tls(str(tmp_path), Role.API)
     assert str(refused.value).startswith(f"--tls-dir {tmp_path}: ")
     assert says in str(refused.value)
+
+
+NAMES = ("ca.crt", "tls.crt", "tls.key")
+GOOD = dict(zip(NAMES, (ca_of(OURS), *OURS.issue(API)), strict=True))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    name=strategies.sampled_from(sorted(GOOD)),
+    at=strategies.integers(0, 2000),
+    length=strategies.integers(0, 2000),
+    junk=strategies.binary(max_size=200) | strategies.sampled_from([*GOOD.values()]),
+)
+def test_whatever_is_in_the_files_it_is_taken_or_refused_and_nothing_else(
+    name: str, at: int, length: int, junk: bytes
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        files = dict(GOOD)
+        files[name] = files[name][:at] + junk + files[name][at + length :]
+        write(Path(folder), *files.values())
+        with contextlib.suppress(BadCertificates):
+            assert load(Path(folder), Role.API) is not None
 
 
 def test_the_end_is_the_certificates_or_its_cas_whichever_comes_first(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from grpclib.config import Configuration
 from grpclib.exceptions import StreamTerminatedError
 from sanfran_common.rpc.client import RpcClient, Unreachable
 from sanfran_common.rpc.codec import CODEC
+from sanfran_common.rpc.protocol import Protocol
 from sanfran_common.rpc.roles import CALLERS, Role
 from sanfran_common.rpc.server import RpcServer
 from sanfran_common.rpc.tls import Tls
@@ -37,6 +38,11 @@ class Controller(pb.ControllerBase):
 
     async def get_pool(self, message: pb.GetPoolRequest) -> pb.PoolStatus:
         return pb.PoolStatus(controller="c")
+
+    async def stream_logs(self, message: pb.StreamLogsRequest) -> AsyncIterator[pb.LogLine]:
+        while True:
+            yield pb.LogLine(text="x" * 60_000)
+            await asyncio.sleep(0)
 
     async def watch_routes(self, message: pb.WatchRoutesRequest) -> AsyncIterator[pb.RouteEvent]:
         yield pb.RouteEvent(synced=pb.RoutesSynced(controller="c"))
@@ -245,6 +251,50 @@ async def test_a_mute_server_costs_the_time_to_connect_and_no_more(tmp_path: Pat
         async with calling(tmp_path, address, Role.ROUTER) as client:
             with pytest.raises(Unreachable, match="no address answers"):
                 await activate(client)
+
+
+async def test_a_caller_that_leaves_in_the_handshake_leaves_nothing_behind(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        async with calling(tmp_path, address, Role.ROUTER) as client:
+            callers = [asyncio.create_task(activate(client)) for _ in range(3)]
+            await asyncio.sleep(0.1)
+            for caller in callers:
+                caller.cancel()
+            ended = await asyncio.gather(*callers, return_exceptions=True)
+            assert all(isinstance(one, asyncio.CancelledError) for one in ended)
+            mute.close()
+            with pytest.raises(Unreachable):
+                await activate(client)
+
+
+async def test_many_first_callers_share_one_connection(tmp_path: Path) -> None:
+    async with (
+        serving(tmp_path) as server,
+        calling(tmp_path, server.address, Role.ROUTER) as client,
+    ):
+        answers = await asyncio.gather(*(activate(client) for _ in range(50)))
+        assert len(answers) == 50
+        assert len(server._server._protocols) == 1
+
+
+async def test_a_client_that_does_not_read_does_not_hold_up_a_stop(tmp_path: Path) -> None:
+    async with calling(tmp_path, "127.0.0.1:1", Role.API) as client:
+        async with serving(tmp_path) as server:
+            stub = pb.ControllerStub(client.at(server.address))
+            stream = stub.stream_logs(pb.StreamLogsRequest(name="f", follow=True))
+            assert (await anext(aiter(stream))).text
+            protocol = client._channels[server.address]._protocol
+            assert isinstance(protocol, Protocol)
+            protocol.transport.pause_reading()
+            (held,) = server._server._protocols
+            # Less than what may be on its way by the windows of HTTP/2.
+            wire = held.transport.get_extra_info("socket")
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            await asyncio.sleep(0.3)
+            begun = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - begun < 10
+        await stream.aclose()
 
 
 async def test_older_versions_of_tls_are_refused(tmp_path: Path) -> None:
