@@ -44,9 +44,9 @@ def allow_files(pods: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def serve(folder: Path, functions: int) -> None:
-    """Until it is killed."""
-    host, api = ManyPods(folder), SimApi(folder)
+def many_functions(folder: Path, functions: int) -> SimApi:
+    """An api service with so many."""
+    api = SimApi(folder)
     for number in range(functions):
         name = function_name(number)
         api.functions[name] = pb.FunctionVersion(
@@ -58,6 +58,12 @@ async def serve(folder: Path, functions: int) -> None:
             settings=pb.FunctionSettings(timeout_ms=60_000, concurrency=20, env={"KIND": "bench"}),
             created_at_ms=1_700_000_000_000 + number,
         )
+    return api
+
+
+async def serve(folder: Path, functions: int) -> None:
+    """Until it is killed."""
+    host, api = ManyPods(folder), many_functions(folder, functions)
     await host.start()
     await api.start()
     print("ready", flush=True)

@@ -80,7 +80,12 @@ async def serve(config: ControllerConfig, life: Lifecycle) -> None:
             starts_at_once=config.starts_at_once,
         )
         if config.provider == "kubernetes":
-            limits = replace(limits, first_guess=CLUSTER_START, overdue_least=CLUSTER_PATIENCE)
+            limits = replace(
+                limits,
+                first_guess=CLUSTER_START,
+                overdue_least=CLUSTER_PATIENCE,
+                recycling_is_faster=config.recycle == "in-place",
+            )
         pool = Pool(limits)
         catalog = Catalog(api)
         fleet = Fleet(

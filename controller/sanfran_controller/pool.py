@@ -51,6 +51,7 @@ class PoolLimits:
         surplus_after: seconds that pods must lie idle above the target before they go.
         first_guess: seconds that a pod takes to start, as long as none was seen to.
         overdue_least: seconds that a start may take in any case.
+        recycling_is_faster: a pod that is made generic again is there long before one that starts.
     """
 
     size: int = 4
@@ -60,6 +61,7 @@ class PoolLimits:
     surplus_after: float = 15.0
     first_guess: float = FIRST_GUESS
     overdue_least: float = OVERDUE_LEAST
+    recycling_is_faster: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,8 +282,14 @@ class Pool:
         return max(self.limits.size, min(lead, self.limits.most))
 
     def wants_back(self, facts: PoolFacts, now: float) -> bool:
-        """Whether a pod whose activation ends is worth recycling; else it is deleted."""
-        return facts.coming < self.target(now) + facts.waiting
+        """Whether a pod whose activation ends is worth recycling; else it is deleted.
+
+        Where that is faster than a start, those that start do not count: should they be too many when they
+        are there, the surplus goes.
+        """
+        faster = self.limits.recycling_is_faster
+        coming = facts.idle + facts.returning if faster else facts.coming
+        return coming < self.target(now) + facts.waiting
 
     def decide(self, facts: PoolFacts, now: float) -> PoolAction:
         """What to do, given how things stand."""

@@ -300,3 +300,14 @@ def test_a_rate_is_measured_and_forgotten(over: float) -> None:
     now = over * 5
     assert rate.at(now) == pytest.approx(10, rel=0.1)
     assert rate.at(now + over * 5) < 0.1
+
+
+def test_where_recycling_is_faster_than_a_start_pods_that_start_are_no_reason_to_delete_one() -> (
+    None
+):
+    starting = PoolFacts(idle=1, arriving=3, returning=0, waiting=0, pods=5)
+    assert not Pool(PoolLimits(size=4)).wants_back(starting, 0.0)
+    faster = Pool(PoolLimits(size=4, recycling_is_faster=True))
+    assert faster.wants_back(starting, 0.0)
+    enough = PoolFacts(idle=3, arriving=0, returning=1, waiting=0, pods=5)
+    assert not faster.wants_back(enough, 0.0)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from sanfran_controller.providers import ProviderError, ProviderFull
 
-RATE, BURST = 20.0, 40.0
-"""Creates per second in the long run, and at once. A kubelet starts a few pods per second."""
+RATE, BURST = 50.0, 100.0
+"""Creates per second in the long run, and at once, of one controller: what ten nodes can start."""
 PAUSE_FIRST, PAUSE_MOST = 0.5, 30.0
 
 
