@@ -109,10 +109,17 @@ class Engine:
                 continue
         return found
 
-    def cli(self, *args: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Runs a `sanfran` command against this engine."""
+    def cli(
+        self, *args: str | Path, check: bool = True, given: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs a `sanfran` command against this engine.
+
+        Args:
+            given: to its standard input.
+        """
         done = subprocess.run(
             [SANFRAN, *map(str, args)],
+            input=given,
             capture_output=True,
             text=True,
             timeout=60,

@@ -1,6 +1,8 @@
 """Private functions and users, on the whole engine."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import psutil
@@ -98,3 +100,18 @@ def test_who_was_let_in_a_moment_ago_stays_so_without_the_api_service(running: E
         lambda: running.http.get("/fn/stays", auth=("admin", PASSWORD)).status_code == 200,
         "the api service answers again",
     )
+
+
+def test_who_is_logged_in_invokes_without_saying_so(
+    running: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    create(running, "called", '{"invoke": "private"}')
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    refused = running.cli("invoke", "called", check=False)
+    assert refused.returncode == 1
+    assert "no credentials" in refused.stderr
+    login = ("login", "here", "--server", running.api, "--user", "admin")
+    running.cli(*login, given=f"{PASSWORD}\n")
+    told = running.cli("invoke", "called", "-H", "authorization: Mine")
+    assert json.loads(told.stdout) == {"user": "admin", "given": "Mine"}
+    assert PASSWORD not in told.stdout + told.stderr

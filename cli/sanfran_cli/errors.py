@@ -100,7 +100,7 @@ class ApiUnreachable(Refused):
     def __init__(self, api: str, why: str) -> None:
         super().__init__(
             f"no SanFran API at {api} ({why}).\n"
-            "Start an engine here with `sanfran up`, or name another one with --api URL or SANFRAN_API."
+            "Start an engine here with `sanfran up`, or name another one with --server or SANFRAN_SERVER."
         )
 
 
@@ -113,11 +113,14 @@ def refusal(api: str, status: int, headers: Mapping[str, str], body: bytes) -> R
     """
     try:
         error = json.loads(body)["error"]
+        message = error["message"]
+        if status == 401 and message.startswith("no credentials"):
+            message += f".\nLog in with `sanfran login --server {api}`"
         kind = BuildFailed if error["code"] == "build_failed" else _KINDS.get(status, ApiRefused)
         return kind(
             status,
             error["code"],
-            error["message"],
+            message,
             field=error.get("field") or "",
             request_id=error.get("request_id") or "",
             retry_after=_seconds(headers.get("retry-after", "")),

@@ -25,6 +25,10 @@ COMMANDS = {
     "logs": "logs",
     "pool": "pool",
     "secrets": "store",
+    "login": "login",
+    "logout": "login",
+    "servers": "login",
+    "hash-password": "passwords",
 }
 """Each command's module in `sanfran_cli.commands`, in the order of `--help`."""
 
@@ -45,7 +49,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"sanfran_cli.commands.{COMMANDS[cmd_name]}")
-        command = getattr(module, f"{cmd_name}_command")
+        command = getattr(module, f"{cmd_name.replace('-', '_')}_command")
         assert isinstance(command, click.Command)
         return command
 

@@ -13,12 +13,14 @@ import click
 import questionary
 
 from sanfran_cli import output as show
-from sanfran_cli.client import DEFAULT_API, Client, is_url
+from sanfran_cli.client import DEFAULT_API, Client, Server, is_url
 from sanfran_cli.commands.deploy import deploy_project
 from sanfran_cli.commands.init import KINDS, write_project
+from sanfran_cli.errors import Refused
 from sanfran_cli.project.fields import FILE_NAME
 from sanfran_cli.project.file import read_project
 from sanfran_cli.sending import open_code
+from sanfran_cli.servers import find_server, read_servers
 
 BANNER = r"""
    ___            ___
@@ -115,18 +117,26 @@ def _ask_and_act() -> None:
         asyncio.run(_delete(api, name))
 
 
-def _ask_api() -> str:
-    choices = [questionary.Choice(f"this machine  {DEFAULT_API}", DEFAULT_API)]
-    if own := os.environ.get("SANFRAN_API"):
-        choices.insert(0, questionary.Choice(f"SANFRAN_API   {own}", own))
+def _ask_api() -> Server:
+    servers = read_servers()
+    named = sorted(servers.by_name, key=lambda name: name != servers.current)
+    choices = [questionary.Choice(f"{name:<13} {servers.by_name[name]}", name) for name in named]
+    choices.append(questionary.Choice(f"this machine  {DEFAULT_API}", DEFAULT_API))
+    for variable in ("SANFRAN_API", "SANFRAN_SERVER"):
+        if own := os.environ.get(variable):
+            choices.insert(0, questionary.Choice(f"{variable:<13} {own}", own))
     if minikube := minikube_api():
         choices.append(questionary.Choice(f"minikube      {minikube}", minikube))
     choices.append(questionary.Choice("other", ""))
     api = questionary.select("Which API server?", choices).unsafe_ask()
-    return str(api or questionary.text("Its URL:", validate=check_url).unsafe_ask())
+    wanted = api or questionary.text("Its URL:", validate=check_url).unsafe_ask()
+    try:
+        return find_server(wanted)
+    except ValueError as error:  # what the environment names
+        raise Refused(str(error)) from None
 
 
-def _init(api: str, name: str) -> None:
+def _init(api: Server, name: str) -> None:
     kind = questionary.select(
         "What kind?", [questionary.Choice(f"{one:<8} {what}", one) for one, what in KINDS.items()]
     ).unsafe_ask()
@@ -137,7 +147,7 @@ def _init(api: str, name: str) -> None:
         deploy_project(read_project(folder / FILE_NAME, os.environ), api)
 
 
-async def _send(api: str, action: str, name: str, path: Path) -> None:
+async def _send(api: Server, action: str, name: str, path: Path) -> None:
     async with Client(api) as client:
         with open_code(path) as (upload, sending):
             if action == "create":
@@ -147,18 +157,18 @@ async def _send(api: str, action: str, name: str, path: Path) -> None:
         show.print_live(function, await client.info())
 
 
-async def _get(api: str, name: str) -> None:
+async def _get(api: Server, name: str) -> None:
     async with Client(api) as client:
         function = await client.get(name)
         show.print_function(function, show.function_url(function, await client.info()))
 
 
-async def _list(api: str) -> None:
+async def _list(api: Server) -> None:
     async with Client(api) as client:
         show.print_functions([one async for one in client.list()], await client.info())
 
 
-async def _delete(api: str, name: str) -> None:
+async def _delete(api: Server, name: str) -> None:
     async with Client(api) as client:
         await client.delete(name)
     click.echo(f"{name} is gone")

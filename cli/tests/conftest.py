@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,20 +20,20 @@ PUBLIC = "http://127.0.0.1:9"  # nothing listens there
 READY_SECONDS = 20.0
 
 
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of an api service with an empty store and no controllers."""
+@contextmanager
+def running_api(data: Path, *flags: str) -> Iterator[str]:
+    """URL of an api service without controllers, while it runs."""
     with TemporaryDirectory(prefix="sanfran-") as run:
         told = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         told.bind(f"{run}/notify")
         told.settimeout(READY_SECONDS)
-        data = tmp_path_factory.mktemp("api")
         process = subprocess.Popen(
             [
                 *(sys.executable, "-c", "from sanfran_api.main import main; main()"),
                 "--exit-with-stdin",
                 *("--data", str(data), "--listen", "127.0.0.1:0"),
                 *("--rpc-listen", f"unix:{run}/api.sock", "--public-url", PUBLIC),
+                *flags,
             ],
             stdin=subprocess.PIPE,
             env={**os.environ, "NOTIFY_SOCKET": f"{run}/notify"},
@@ -47,6 +48,13 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             process.stdin.close()
             process.send_signal(signal.SIGTERM)
             process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of an api service with an empty store and no controllers."""
+    with running_api(tmp_path_factory.mktemp("api")) as url:
+        yield url
 
 
 @pytest.fixture

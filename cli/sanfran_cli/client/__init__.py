@@ -11,6 +11,7 @@ of its kinds, see `sanfran_cli.errors`) for an error answer, `ApiUnreachable` wh
 from __future__ import annotations
 
 from sanfran_cli.client.answers import (
+    Caller,
     Decision,
     Function,
     LogLine,
@@ -21,6 +22,7 @@ from sanfran_cli.client.answers import (
     ServiceInfo,
     Status,
 )
+from sanfran_cli.client.credentials import Credentials, Login, Server, Token
 from sanfran_cli.client.functions import FunctionCalls
 from sanfran_cli.client.logs import LogCalls
 from sanfran_cli.client.service import ServiceCalls
@@ -51,20 +53,25 @@ __all__ = [
     "ApiUnreachable",
     "BadRequest",
     "BuildFailed",
+    "Caller",
     "Client",
+    "Credentials",
     "Decision",
     "Forbidden",
     "Function",
     "LogLine",
+    "Login",
     "NotFound",
     "Pod",
     "Pool",
     "Pools",
     "Refused",
     "Rotated",
+    "Server",
     "ServiceInfo",
     "Settings",
     "Status",
+    "Token",
     "TooManyRequests",
     "Unauthenticated",
     "Unavailable",

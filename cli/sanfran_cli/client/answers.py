@@ -59,6 +59,16 @@ class Function(TypedDict, total=False):
     """In the answers of `create` and `update`: no call that begins now meets an older version."""
 
 
+class Caller(TypedDict, total=False):
+    """Who asks."""
+
+    user: str
+    """Empty: nobody is asked there."""
+    groups: list[str]
+    privileges: list[str]
+    """On at least one function."""
+
+
 class ServiceInfo(TypedDict, total=False):
     """What the service says about itself."""
 

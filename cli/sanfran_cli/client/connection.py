@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import httpx
 
+from sanfran_cli.client.credentials import Credentials, Server
 from sanfran_cli.client.trust import explain, verification
 from sanfran_cli.client.urls import DEFAULT_API, is_local
 from sanfran_cli.errors import ApiUnreachable, refusal
@@ -22,16 +23,22 @@ class Connection:
     """What the calls of `Client` stand on. An async context manager.
 
     Args:
-        api: the service's URL, such as http://127.0.0.1:8081.
+        api: the service's URL, such as http://127.0.0.1:8081, or a URL with credentials.
+        credentials: `Login("vik", password)` or `Token(text)`, in place of those of `api`.
     """
 
-    def __init__(self, api: str = DEFAULT_API) -> None:
-        self.api = api.rstrip("/")
+    def __init__(
+        self, api: str | Server = DEFAULT_API, credentials: Credentials | None = None
+    ) -> None:
+        if isinstance(api, Server):
+            credentials = credentials or api.credentials
+        self.api = str(api).rstrip("/")
         self._http = httpx.AsyncClient(
             base_url=f"{self.api}/api/v1/",
             timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
             trust_env=not is_local(self.api),
             verify=verification(self.api),
+            headers={"authorization": credentials.header} if credentials else None,
         )
 
     async def __aenter__(self) -> Self:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from sanfran_cli import output as show
-from sanfran_cli.client import Client
+from sanfran_cli.client import Client, Server
 from sanfran_cli.commands.options import API, OUTPUT
 from sanfran_cli.project.deploy import Action, Deployment, Outcome
 from sanfran_cli.project.fields import FILE_NAME
@@ -44,7 +44,7 @@ FAILED = 1
 @OUTPUT
 @click.pass_context
 def deploy_command(
-    ctx: click.Context, file: Path, dry_run: bool, prune: bool, api: str, output: str
+    ctx: click.Context, file: Path, dry_run: bool, prune: bool, api: Server, output: str
 ) -> None:
     """Have the service match a file, sanfran.yaml.
 
@@ -67,7 +67,12 @@ def deploy_command(
 
 
 def deploy_project(
-    project: Project, api: str, *, dry_run: bool = False, prune: bool = False, quiet: bool = False
+    project: Project,
+    api: Server,
+    *,
+    dry_run: bool = False,
+    prune: bool = False,
+    quiet: bool = False,
 ) -> list[Outcome]:
     """Deploys, and prints what becomes of each function unless it has to be quiet."""
     width = max(len(one.name) for one in project.functions)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from sanfran_cli import output as show
-from sanfran_cli.client import Client, Function
+from sanfran_cli.client import Client, Function, Server
 from sanfran_cli.commands.options import (
     API,
     NAME,
@@ -17,7 +17,7 @@ from sanfran_cli.commands.options import (
     chosen_settings,
     settings_options,
 )
-from sanfran_cli.errors import ApiRefused
+from sanfran_cli.errors import ApiRefused, Refused
 from sanfran_cli.sending import open_code
 from sanfran_cli.settings import merged
 
@@ -37,7 +37,7 @@ NO_BUILD = click.option(
 @API
 @OUTPUT
 def create_command(
-    name: str, path: Path, no_build: bool, api: str, output: str, **options: Any
+    name: str, path: Path, no_build: bool, api: Server, output: str, **options: Any
 ) -> None:
     """Make the function NAME of the file or folder PATH.
 
@@ -64,7 +64,7 @@ def create_command(
 @API
 @OUTPUT
 def update_command(
-    name: str, path: Path | None, no_build: bool, api: str, output: str, **options: Any
+    name: str, path: Path | None, no_build: bool, api: Server, output: str, **options: Any
 ) -> None:
     """Give the function NAME the code at PATH, or new settings, or both.
 
@@ -84,6 +84,12 @@ def update_command(
         if settings and adds:
             former = await client.get(name)
             of_version = former["version"]
+            for field in adds:
+                if field in former.get("hidden", []):
+                    raise Refused(
+                        f"you may not see the {field} of {name} (settings:view), so nothing can be set "
+                        f"beside what is there; --env-file replaces all of it"
+                    )
             changed = merged(settings, {field: former["settings"][field] for field in adds})
         if path is None:
             return await client.update(name, None, changed, of_version=of_version)
@@ -109,7 +115,7 @@ def update_command(
 @NAME
 @API
 @OUTPUT
-def get_command(name: str, api: str, output: str) -> None:
+def get_command(name: str, api: Server, output: str) -> None:
     """Show the function NAME."""
 
     async def get() -> None:
@@ -133,7 +139,7 @@ def get_command(name: str, api: str, output: str) -> None:
 )
 @API
 @OUTPUT
-def list_command(label: tuple[str, ...], api: str, output: str) -> None:
+def list_command(label: tuple[str, ...], api: Server, output: str) -> None:
     """Show every function, and what becomes of it."""
 
     async def list_all() -> None:
@@ -153,7 +159,7 @@ def list_command(label: tuple[str, ...], api: str, output: str) -> None:
 @NAME
 @API
 @OUTPUT
-def delete_command(name: str, api: str, output: str) -> None:
+def delete_command(name: str, api: Server, output: str) -> None:
     """Remove the function NAME. Running requests finish."""
 
     async def delete() -> None:

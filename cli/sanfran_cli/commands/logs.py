@@ -7,7 +7,7 @@ import asyncio
 import click
 
 from sanfran_cli import output as show
-from sanfran_cli.client import Client
+from sanfran_cli.client import Client, Server
 from sanfran_cli.commands.options import API, NAME, OUTPUT
 from sanfran_cli.errors import Refused
 
@@ -24,7 +24,7 @@ from sanfran_cli.errors import Refused
 )
 @API
 @OUTPUT
-def logs_command(name: str, follow: bool, tail: int, api: str, output: str) -> None:
+def logs_command(name: str, follow: bool, tail: int, api: Server, output: str) -> None:
     """Show what the function NAME wrote with console.log and the like."""
 
     async def print_lines() -> None:

@@ -8,8 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
-from sanfran_cli.client import DEFAULT_API, is_url
+from sanfran_cli.client import DEFAULT_API, Server
 from sanfran_cli.secrets import gather_secrets
+from sanfran_cli.servers import find_server
 from sanfran_cli.settings import Settings, gather, parse_size
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -17,15 +18,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 NAME = click.argument("name", callback=lambda _ctx, _parameter, value: _name(value))
 
 API = click.option(
+    "--server",
     "--api",
-    envvar="SANFRAN_API",
-    default=DEFAULT_API,
-    show_default=True,
+    "api",
+    envvar=["SANFRAN_SERVER", "SANFRAN_API"],
     show_envvar=True,
-    metavar="URL",
-    callback=lambda _ctx, _parameter, value: _url(value),
-    help="The api service.",
+    metavar="NAME|URL",
+    callback=lambda _ctx, _parameter, value: _server(value),
+    help="The api service, by the name of a login or by its URL. [default: the one that you logged in to "
+    f"last, else {DEFAULT_API}]",
 )
+"""Arrives as a `Server`."""
 
 OUTPUT = click.option(
     "-o",
@@ -121,7 +124,8 @@ def _size(value: str | None) -> int | None:
         raise click.BadParameter(str(error)) from None
 
 
-def _url(value: str) -> str:
-    if not is_url(value):
-        raise click.BadParameter(f"{value!r} is not a URL; try {DEFAULT_API}")
-    return value.rstrip("/")
+def _server(value: str | None) -> Server:
+    try:
+        return find_server(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None

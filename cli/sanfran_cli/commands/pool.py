@@ -7,7 +7,7 @@ import asyncio
 import click
 
 from sanfran_cli import output as show
-from sanfran_cli.client import Client
+from sanfran_cli.client import Client, Server
 from sanfran_cli.commands.options import API, OUTPUT
 
 
@@ -22,7 +22,7 @@ from sanfran_cli.commands.options import API, OUTPUT
 )
 @API
 @OUTPUT
-def pool_command(decisions: int, api: str, output: str) -> None:
+def pool_command(decisions: int, api: Server, output: str) -> None:
     """Show the pool of each controller, its target, and what was decided lately and why."""
 
     async def get() -> None:

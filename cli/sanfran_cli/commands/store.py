@@ -7,7 +7,7 @@ import asyncio
 import click
 
 from sanfran_cli import output as show
-from sanfran_cli.client import Client
+from sanfran_cli.client import Client, Server
 from sanfran_cli.commands.options import API, OUTPUT
 
 
@@ -19,7 +19,7 @@ def secrets_command() -> None:
 @secrets_command.command("rotate")
 @API
 @OUTPUT
-def rotate_command(api: str, output: str) -> None:
+def rotate_command(api: Server, output: str) -> None:
     """Encrypt all stored secrets with the first key of the service's file of keys.
 
     Put a new key before the others in that file (--secrets-key-file of sanfran-api) first; a

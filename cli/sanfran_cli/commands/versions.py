@@ -7,7 +7,7 @@ import asyncio
 import click
 
 from sanfran_cli import output as show
-from sanfran_cli.client import Client
+from sanfran_cli.client import Client, Server
 from sanfran_cli.commands.options import API, NAME, OUTPUT
 
 
@@ -15,7 +15,7 @@ from sanfran_cli.commands.options import API, NAME, OUTPUT
 @NAME
 @API
 @OUTPUT
-def versions_command(name: str, api: str, output: str) -> None:
+def versions_command(name: str, api: Server, output: str) -> None:
     """Show the versions of the function NAME that are kept, the newest first."""
 
     async def versions() -> None:
@@ -34,7 +34,7 @@ def versions_command(name: str, api: str, output: str) -> None:
 @click.argument("version", type=click.IntRange(min=1), required=False)
 @API
 @OUTPUT
-def rollback_command(name: str, version: int | None, api: str, output: str) -> None:
+def rollback_command(name: str, version: int | None, api: Server, output: str) -> None:
     """Give the function NAME the code, settings and secrets of VERSION, else of the one before.
 
     That makes a new version. No call that begins after this ends meets the one that is left.
