@@ -291,9 +291,11 @@ class Exchange:
         self.unbegun = False
         if endpoint.early:
             self.function.traffic.began_cold(monotonic() - endpoint.early)
-            endpoint.confirm()
+            self.function.began(endpoint)
         if self._upload is not None:
             self._upload.on_taken()
+        if self.function.waiting:
+            self.plane.activator.dispatch(self.function)
 
     def on_interim(self, answer: ResponseHead) -> None:
         """A 1xx. The answer to our own Expect is for us.

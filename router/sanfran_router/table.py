@@ -169,6 +169,17 @@ class Function:
         """Nothing runs, waits or is asked for."""
         return not (self.in_flight or self.waiting or self.activating)
 
+    def began(self, endpoint: Endpoint) -> None:
+        """A pod that was loading runs a request: it serves like any, also when its controller dies before it
+        has told of that."""
+        endpoint.confirm()
+        if endpoint is self.early:
+            self.early = None
+            if self.endpoints:  # a route without it has come
+                endpoint.retire()
+            else:
+                self.endpoints.append(endpoint)
+
     def drop(self, endpoint: Endpoint, *, fenced: bool) -> None:
         """Leaves an endpoint out from now on.
 
@@ -309,8 +320,8 @@ class Table:
     def take_early(self, facts: RouteFacts, asked_at: float) -> Endpoint | None:
         """Takes in the answer of a controller whose pod still loads the function.
 
-        The endpoint is no part of the route: only its controller's next word makes it one, so that a request
-        that begins later never meets what that has replaced.
+        The endpoint is no part of the table before a request has begun there, or a route names it: whoever comes
+        meanwhile is better served by what the controller knows then.
 
         Args:
             asked_at: monotonic seconds.

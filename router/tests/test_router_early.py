@@ -111,6 +111,38 @@ async def test_its_connection_serves_on_once_a_route_names_the_pod(world: World)
     assert it.asked == [True]
 
 
+async def test_a_pod_that_has_begun_serves_on_though_its_controller_dies_before_it_says_so(
+    world: World,
+) -> None:
+    it = await Loading(world).start()
+    client = await world.client()
+    client.get()
+    (await it.held.get()).send(BEGUN + OK)
+    assert (await client.answer()).body == b"ok"
+    await world.stop_controller()
+    for _ in range(2):
+        client.get()
+        assert (await client.answer()).body == b"ok"
+    assert it.asked == [True]
+
+
+async def test_a_pod_that_begins_after_a_newer_route_has_come_is_not_used_again(
+    world: World,
+) -> None:
+    it = await Loading(world).start()
+    newer = await world.pod(activation="act-2")
+    client = await world.client()
+    client.get()
+    connection = await it.held.get()
+    world.controller.publish(newer, version=2)
+    await world.seen(lambda: it.function.endpoints)
+    connection.send(BEGUN + OK)
+    assert (await client.answer()).body == b"ok"
+    client.get()
+    assert (await client.answer()).body == b"ok"
+    assert (len(it.pod.heads), len(newer.heads)) == (1, 1)
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_a_process_that_dies_before_it_begins_costs_no_request(
     world: World, method: str
