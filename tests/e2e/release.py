@@ -6,6 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from base64 import b64decode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,10 +121,19 @@ class Release:
 
     # Functions
 
+    @contextmanager
+    def api(self) -> Iterator[str]:
+        """URL of the REST service for its administrator, while the block runs."""
+        name = f"{self.fullname}-api"
+        [secret] = [one for one in self.namespace.get("secrets") if one["metadata"]["name"] == name]
+        password = b64decode(secret["data"]["admin-password"]).decode()
+        with self.namespace.forwarded(f"service/{name}", 8081) as port:
+            yield f"http://admin:{password}@127.0.0.1:{port}"
+
     def cli(self, *args: str | Path) -> str:
         """Runs a `sanfran` command against this release."""
-        with self.namespace.forwarded(f"service/{self.fullname}-api", 8081) as port:
-            environment = {**os.environ, "SANFRAN_API": f"http://127.0.0.1:{port}"}
+        with self.api() as url:
+            environment = {**os.environ, "SANFRAN_API": url}
             done = subprocess.run(
                 [SANFRAN, *map(str, args)],
                 capture_output=True,

@@ -54,8 +54,8 @@ def test_cold_calls_find_a_warm_pod(
     path.write_text(says("cold"))
 
     async def create() -> None:
-        with release.namespace.forwarded(f"service/{release.fullname}-api", 8081) as port:
-            async with Client(f"http://127.0.0.1:{port}") as client:
+        with release.api() as url:
+            async with Client(url) as client:
                 for name in names:
                     await client.create(name, path, {"idle_timeout": 1})
 
