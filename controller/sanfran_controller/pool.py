@@ -284,12 +284,14 @@ class Pool:
     def wants_back(self, facts: PoolFacts, now: float) -> bool:
         """Whether a pod whose activation ends is worth recycling; else it is deleted.
 
-        Where that is faster than a start, those that start do not count: should they be too many when they
-        are there, the surplus goes.
+        Where that is faster than a start, those that start do not count, and claims do that will probably take
+        it before it goes as a surplus: else each claim would cost a start, and each end of an activation
+        a deletion.
         """
-        faster = self.limits.recycling_is_faster
-        coming = facts.idle + facts.returning if faster else facts.coming
-        return coming < self.target(now) + facts.waiting
+        wanted = self.target(now) + facts.waiting
+        if not self.limits.recycling_is_faster:
+            return facts.coming < wanted
+        return facts.idle + facts.returning < wanted + self.rate(now) * self.limits.surplus_after
 
     def decide(self, facts: PoolFacts, now: float) -> PoolAction:
         """What to do, given how things stand."""

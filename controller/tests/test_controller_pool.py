@@ -292,6 +292,18 @@ def test_pods_are_wanted_back_only_up_to_the_target() -> None:
     assert pool.wants_back(PoolFacts(2, 0, 0, 1, 5), 0.0)
 
 
+def test_where_starts_are_slow_pods_above_the_target_come_back_for_claims_that_are_expected() -> (
+    None
+):
+    pool = Pool(PoolLimits(size=50, first_guess=5.0, recycling_is_faster=True, surplus_after=15.0))
+    for second in range(60):
+        pool.claimed(float(second))
+    now = 60.0
+    kept = pool.target(now) + 10  # of the fifteen that will be claimed in as many seconds
+    assert pool.wants_back(PoolFacts(kept, 0, 0, 0, 200), now)
+    assert not pool.wants_back(PoolFacts(kept + 20, 0, 0, 0, 200), now)
+
+
 @pytest.mark.parametrize("over", [2.0, 30.0])
 def test_a_rate_is_measured_and_forgotten(over: float) -> None:
     rate = Rate(over)
