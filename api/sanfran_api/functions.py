@@ -282,6 +282,11 @@ class Functions:
 
         return make
 
+    async def applied(self, revision: int) -> bool:
+        """Waits until every controller that lives has carried out what led to a revision, or for as
+        long as any change waits."""
+        return await self._watchers.applied(revision, self._apply_timeout)
+
     async def _deployed(self, made: Stored) -> Deployed:
         applied = await self._watchers.applied(made.revision, self._apply_timeout)
         return Deployed(made.version, applied)

@@ -35,6 +35,7 @@ from sanfran_api.rest.app import build_app
 from sanfran_api.rest.guard import Guard
 from sanfran_api.rest.server import RestServer
 from sanfran_api.rpc import ApiRpc
+from sanfran_api.store.backups import Backups
 from sanfran_api.store.store import Store
 from sanfran_api.store.vault import Vault
 from sanfran_api.watch import Watchers
@@ -102,6 +103,7 @@ async def serve(config: ApiConfig, life: Lifecycle) -> None:
             intake,
             Controllers(client, life.stopping),
             store,
+            Backups(store, config.data, config.max_store_bytes),
             public_url=config.public_url,
             limits={
                 "max_upload_bytes": config.max_upload_bytes,

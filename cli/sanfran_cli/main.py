@@ -25,6 +25,8 @@ COMMANDS = {
     "logs": "logs",
     "pool": "pool",
     "secrets": "store",
+    "backup": "store",
+    "restore": "store",
     "login": "login",
     "logout": "login",
     "servers": "login",

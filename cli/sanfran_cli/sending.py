@@ -38,9 +38,9 @@ def open_code(path: Path, *, build: bool = True) -> Iterator[tuple[Upload, Sendi
     """
     with ExitStack() as stack:
         source = fingerprint(path, build=build)
-        with _bar("Packing", folder_bytes(path) if path.is_dir() else 0) as packed:
+        with progress("Packing", folder_bytes(path) if path.is_dir() else 0) as packed:
             upload = stack.enter_context(open_upload(path, packed))
-        with _bar("Sending", upload.size) as sent:
+        with progress("Sending", upload.size) as sent:
             said = _Build(after_bar=_has_bar(upload.size))
             yield upload, {"sent": sent, "said": said, "build": build, "source": source}
 
@@ -62,7 +62,8 @@ def _has_bar(size: int) -> bool:
     return size >= PROGRESS_FROM_BYTES and sys.stderr.isatty()
 
 
-def _bar(label: str, size: int) -> AbstractContextManager[Callable[[int], object]]:
+def progress(label: str, size: int) -> AbstractContextManager[Callable[[int], object]]:
+    """Shows a bar of so many bytes on a terminal when they are many; gives what to tell of each part."""
     return _shown_bar(label, size) if _has_bar(size) else nullcontext(lambda _: None)
 
 

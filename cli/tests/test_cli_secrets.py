@@ -67,6 +67,27 @@ def test_secrets_are_set_one_by_one_and_only_their_names_are_shown(
     assert "4 secrets are encrypted anew" in sanfran.text("secrets", "rotate")
 
 
+def test_a_backup_is_whole_or_not_there_and_brings_everything_back(
+    sanfran: Sanfran, hello: Path, tmp_path: Path
+) -> None:
+    sanfran.text("create", "saved", hello)
+    file = tmp_path / "all.backup"
+    assert f"{file} has everything" in sanfran.text("backup", file)
+    assert [path.name for path in tmp_path.iterdir() if "backup" in path.name] == ["all.backup"]
+    sanfran.text("delete", "saved")
+    code, _, errors = sanfran.run("restore", file)
+    assert (code, "-y says that you mean it" in errors) == (2, True)
+    done = sanfran.json("restore", file, "-y")
+    assert done["applied"] is True
+    assert sanfran.json("get", "saved")["note"] == "restored from version 1"
+    content = file.read_bytes()
+    file.write_bytes(content[:-50])
+    assert "no backup, or was cut off" in sanfran.refusal("restore", file, "-y")
+    file.write_bytes(content[:1000] + b"x" + content[1001:])
+    assert "was altered" in sanfran.refusal("restore", file, "-y")
+    assert "No such file" in sanfran.refusal("backup", tmp_path / "none" / "all.backup")
+
+
 def test_a_function_goes_back_to_what_it_was(sanfran: Sanfran, hello: Path) -> None:
     sanfran.text("create", "back", hello, "--timeout", "1")
     sanfran.text("update", "back", "--timeout", "2")

@@ -70,6 +70,8 @@ REST: Mapping[str, Operation] = {
     "rollbackFunction": _on(*_UPDATES, changes=True),
     "getLogs": _on(Privilege.LOGS),
     "rotateSecrets": Operation(Needs.EVERYTHING, changes=True),
+    "backUp": Operation(Needs.EVERYTHING, changes=True),
+    "restore": Operation(Needs.EVERYTHING, changes=True),
 }
 """By `operation_id`."""
 

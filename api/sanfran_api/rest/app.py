@@ -11,6 +11,7 @@ from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddle
 from sanfran_api.controllers import Controllers
 from sanfran_api.functions import Functions
 from sanfran_api.intake import Intake
+from sanfran_api.rest.backup import backup_routes
 from sanfran_api.rest.errors import shape_errors
 from sanfran_api.rest.functions import function_routes
 from sanfran_api.rest.logs import log_routes
@@ -18,6 +19,7 @@ from sanfran_api.rest.openapi import PREFIX, add_docs, describe, errors
 from sanfran_api.rest.secrets import secret_routes
 from sanfran_api.rest.service import service_routes
 from sanfran_api.rest.versions import version_routes
+from sanfran_api.store.backups import Backups
 from sanfran_api.store.store import Store
 
 AS_THEY_ARE = (
@@ -38,6 +40,7 @@ def build_app(
     intake: Intake,
     controllers: Controllers,
     store: Store,
+    backups: Backups,
     *,
     public_url: str,
     limits: dict[str, int],
@@ -66,6 +69,7 @@ def build_app(
     app.include_router(version_routes(functions, public_url=public_url))
     app.include_router(log_routes(functions, controllers))
     app.include_router(secret_routes(store))
+    app.include_router(backup_routes(backups, functions, idle_timeout=intake.idle_timeout))
     add_docs(app)
     app.add_middleware(
         GZipMiddleware, minimum_size=1024, compresslevel=5, exclude_content_types=AS_THEY_ARE

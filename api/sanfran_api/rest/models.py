@@ -101,6 +101,15 @@ class Rotated(Answer):
     key: str = Field(description="Id of the key that all are encrypted with now.")
 
 
+class Restored(Answer):
+    """What there is after a restore."""
+
+    functions: int
+    applied: bool = Field(
+        description="Every controller has applied it: no call that begins now meets anything of before."
+    )
+
+
 class Decision(Answer):
     """What a controller decided."""
 

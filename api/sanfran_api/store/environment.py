@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import lmdb
 from sanfran_common.telemetry.logs import get_logger
@@ -63,16 +63,50 @@ class Environment:
             # Not left to LMDB, which gives a folder the mode of its files: nobody but root could enter it.
             place.mkdir(exist_ok=True)
             place.chmod(0o700)
-            self._env = lmdb.open(
-                str(place),
-                map_size=min(FIRST_MAP_BYTES, limit),
-                max_dbs=len(databases),
-                mode=0o600,
-            )
-            self.databases = {name: self._env.open_db(name.encode()) for name in databases}
+            self._place = place
+            self._names = databases
+            self.databases: dict[str, Any] = {}
+            self._open()
         except BaseException:
             os.close(self._lock_file)
             raise
+
+    def _open(self) -> None:
+        self._env = lmdb.open(
+            str(self._place),
+            map_size=min(FIRST_MAP_BYTES, self._limit),
+            max_dbs=len(self._names),
+            mode=0o600,
+        )
+        self.databases |= {name: self._env.open_db(name.encode()) for name in self._names}
+
+    def exchange(self, file: Path) -> None:
+        """Puts another store's file in the place of this one's, at once. For the writer's thread.
+
+        Args:
+            file: on the same disk, closed; gone afterwards.
+
+        Raises:
+            OSError: it cannot be moved. Nothing has changed.
+            lmdb.PanicError: it is in place and does not open.
+        """
+        with self._map_lock, opening(self._place.parent, alone=True):
+            self._env.close()
+            try:
+                # Who reads the former file for a backup has the former locks, and must keep them.
+                (self._place / "lock.mdb").unlink(missing_ok=True)
+                os.replace(file, self._place / "data.mdb")
+                _sync(self._place)
+            finally:
+                try:
+                    self._open()
+                except lmdb.Error as error:
+                    raise lmdb.PanicError(str(error)) from error
+
+    def forget_dead_readers(self) -> None:
+        """Lets pages be used again that a process read which was killed."""
+        with self._map_lock:
+            self._env.reader_check()
 
     def close(self) -> None:
         """Closes the file and lets others have it. No transaction may be open."""
@@ -145,6 +179,25 @@ class Environment:
 def _translate(error: lmdb.Error) -> ApiError:
     code = getattr(error, "code", 0)  # only errors that came from LMDB's C code have one
     return store_full(code) if code in FULL else StoreFailed(f"the store: {error}")
+
+
+@contextmanager
+def opening(folder: Path, *, alone: bool = False) -> Iterator[None]:
+    """Held while the store's files are opened, and alone while they are exchanged."""
+    descriptor = os.open(folder / "opening", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _lock(path: Path) -> int:

@@ -7,10 +7,17 @@ they were then: what `records` says is true of the newest schema only.
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import lmdb
+from sanfran_common.telemetry.logs import get_logger
+
+from sanfran_api.store import records
+from sanfran_api.store.environment import SchemaMismatch
+
+log = get_logger("store")
 
 Databases = Mapping[str, Any]
 Migration = Callable[["lmdb.Transaction[bytes]", Databases], None]
@@ -48,8 +55,27 @@ MIGRATIONS: Mapping[int, Migration] = {1: _to_2}
 """By the schema that they begin with."""
 
 
-def migrate(txn: lmdb.Transaction[bytes], databases: Databases, found: int, wanted: int) -> None:
-    """Does what leads from one schema to another."""
-    for schema in range(found, wanted):
-        MIGRATIONS[schema](txn, databases)
-    txn.put(b"schema", _U64.pack(wanted), db=databases["meta"])
+def bring_up_to_date(txn: lmdb.Transaction[bytes], databases: Databases) -> None:
+    """Makes a fresh store usable, or an older one; checks that this one is.
+
+    Raises:
+        SchemaMismatch: a newer service wrote it.
+    """
+    meta = databases["meta"]
+    raw = txn.get(b"schema", db=meta)
+    if raw is None:
+        # Not zero: a controller that knew a store which was lost would take this one for its
+        # continuation. No store makes a million changes per second, so a clock in
+        # microseconds stays ahead of whatever was there before.
+        txn.put(b"revision", _U64.pack(time.time_ns() // 1000), db=meta)
+    else:
+        found = int(_U64.unpack(raw)[0])
+        if found > records.SCHEMA:
+            raise SchemaMismatch(
+                f"the store has schema {found}, this service reads up to {records.SCHEMA}; "
+                "start the newer sanfran-api that wrote it, or another data folder with --data"
+            )
+        for schema in range(found, records.SCHEMA):
+            MIGRATIONS[schema](txn, databases)
+            log.info("store brought to a newer schema", schema=schema + 1)
+    txn.put(b"schema", _U64.pack(records.SCHEMA), db=meta)

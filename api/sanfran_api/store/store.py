@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,9 @@ from sanfran_api.bundles.pack import IN_MEMORY_BYTES, Bundle
 from sanfran_api.errors import Busy, NotFound, StoreFull
 from sanfran_api.store import records
 from sanfran_api.store.environment import Environment
+from sanfran_api.store.migrations import bring_up_to_date
 from sanfran_api.store.sealing import Sealing
-from sanfran_api.store.transactions import GoBack, Packed, Revise, Stored, Tables
+from sanfran_api.store.transactions import GoBack, Known, Packed, Revise, Stored, Tables
 from sanfran_api.store.vault import Vault
 from sanfran_api.store.writer import Writer
 
@@ -37,6 +38,8 @@ SWEEP_EVERY = 30.0
 SWEEP_AT_ONCE = 8
 ROTATE_AT_ONCE = 200
 """Versions whose secrets one write seals anew; some milliseconds."""
+SNAPSHOT_NAMES = 1000
+"""Names read at once; a millisecond or two, in which nobody else reads."""
 EVERYTHING = (1 << 64) - 1
 """A revision that none is beyond."""
 
@@ -111,6 +114,7 @@ class Store:
         # comes before (and the upload finds the bundle gone) or after (and leaves it alone).
         self._staging: dict[object, bytes] = {}
         self._reading: Counter[bytes] = Counter()
+        self._generation = 0
         self._occupied = False
 
     async def __aenter__(self) -> Self:
@@ -118,7 +122,7 @@ class Store:
         self.scratch.mkdir(mode=0o700, exist_ok=True)
         self._environment = Environment(self._folder, records.DATABASES, self._limit)
         try:
-            self._environment.write(lambda txn: self._tables(txn, 0).prepare())
+            self._environment.write(lambda txn: bring_up_to_date(txn, self._environment.databases))
             with self._environment.read() as txn:
                 self._vault.prepare(self._sealing(txn).keys())
         except BaseException:
@@ -328,7 +332,7 @@ class Store:
             KeyRefused: the file of keys cannot be used, or a secret does not open.
             Busy: this is under way, or a restore is.
         """
-        with self._alone():
+        with self.alone():
             with self._environment.read() as txn:
                 needed = self._sealing(txn).keys()
             await asyncio.to_thread(self._vault.reload, needed)
@@ -343,8 +347,12 @@ class Store:
         return Rotated(total, self._vault.current)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """For what must not meet itself or its like."""
+    def alone(self) -> Iterator[None]:
+        """For what must not meet itself or its like.
+
+        Raises:
+            Busy: something of the kind is under way.
+        """
         if self._occupied:
             raise Busy("a restore or a rotation of keys is under way; try again when it is done")
         self._occupied = True
@@ -394,27 +402,93 @@ class Store:
             return True
 
         try:
+            generation = self._generation
             if await self._writer.run(begin):
-                await self._stage(bundle)
+                await self._stage(bundle, generation)
             yield Packed(digest, size, stored, None)
         finally:
             self._staging.pop(token, None)
 
-    async def _stage(self, bundle: Bundle) -> None:
+    def lacking_keys(self, needed: Iterable[bytes]) -> list[str]:
+        """The ids of those keys that are not there."""
+        return self._vault.lacks(needed)
+
+    def forget_dead_readers(self) -> None:
+        """Of processes that read the store's file and were killed."""
+        self._environment.forget_dead_readers()
+
+    async def replace(self, folder: Path, by: str) -> int:
+        """Puts another store in the place of all that there is. Whoever calls holds `alone`.
+
+        Args:
+            folder: of the other one, of the present schema; it loses its file.
+            by: who does it.
+
+        Returns:
+            The revision from which it goes on.
+        """
+        return await self._writer.run_alone(lambda: self._replace(folder, by))
+
+    def _replace(self, folder: Path, by: str) -> int:
+        known, own_revision = self._known()
+        other = Environment(folder, records.DATABASES, self._limit)
+        try:
+            revision = other.write(
+                lambda txn: Tables(
+                    txn, other.databases, self._vault, keep_versions=self._keep, applied=EVERYTHING
+                ).succeed(known, own_revision, by)
+            )
+        finally:
+            other.close()
+        self._generation += 1
+        self._environment.exchange(folder / "store/data.mdb")
+        return revision
+
+    def _known(self) -> tuple[dict[str, Known], int]:
+        """Every name that there ever was, read in pieces, and the present revision."""
+        known: dict[str, Known] = {}
+        after = b""
+        while True:
+            with self._environment.read() as txn:
+                with txn.cursor(db=self._environment.databases["numbers"]) as cursor:
+                    found = cursor.set_range(after) if after else cursor.first()
+                    names: list[tuple[bytes, bytes]] = []
+                    while found and len(names) < SNAPSHOT_NAMES:
+                        names.append(cursor.item())
+                        found = cursor.next()
+                    after = cursor.key() if found else b""
+                for key, number in names:
+                    head = self._txn_get(txn, "functions", key)
+                    current = head and self._txn_get(txn, "versions", key + b"\0" + head[:8])
+                    message = records.read_version(current)[1] if current else None
+                    known[key.decode()] = Known(records.read_u64(number), message)
+                if not after:
+                    return known, self._revision(txn)
+
+    async def _stage(self, bundle: Bundle, generation: int) -> None:
         number = 0
+
+        def check() -> None:
+            if self._generation != generation:  # what came before lies in a store that is gone
+                raise Busy("the store was restored meanwhile; send it again")
+
+        def put(txn: lmdb.Transaction[bytes], number: int, part: bytes) -> None:
+            check()
+            self._tables(txn, 0).put_chunks(bundle.digest, number, part)
+
+        def seal(txn: lmdb.Transaction[bytes]) -> None:
+            check()
+            self._tables(txn, 0).seal_bundle(bundle.digest, bundle.size, bundle.stored)
+
         while part := await asyncio.to_thread(
             bundle.content.read, STAGE_CHUNKS * records.CHUNK_BYTES
         ):
             await self._writer.run(
-                lambda txn, number=number, part=part: self._tables(txn, 0).put_chunks(  # type: ignore[misc]  # bound defaults
-                    bundle.digest, number, part
-                ),
+                lambda txn, number=number, part=part: put(txn, number, part),  # type: ignore[misc]  # bound defaults
                 weight=len(part),
             )
             number += STAGE_CHUNKS
-        await self._writer.run(
-            lambda txn: self._tables(txn, 0).seal_bundle(bundle.digest, bundle.size, bundle.stored)
-        )
+        await self._writer.run(seal)
 
     def _tables(self, txn: lmdb.Transaction[bytes], applied: int) -> Tables:
         return Tables(

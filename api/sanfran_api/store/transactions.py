@@ -12,13 +12,10 @@ from typing import Any
 
 import lmdb
 from sanfran_common.secret_values import without_values
-from sanfran_common.telemetry.logs import get_logger
 from sanfran_proto.sanfran import v1 as pb
 
-from sanfran_api.errors import NotFound, check_version, name_taken
+from sanfran_api.errors import Busy, NotFound, check_version, name_taken
 from sanfran_api.store import records
-from sanfran_api.store.environment import SchemaMismatch
-from sanfran_api.store.migrations import migrate
 from sanfran_api.store.records import BundleRow, Change, Head, Note
 from sanfran_api.store.sealing import Sealing
 from sanfran_api.store.vault import Vault
@@ -31,8 +28,6 @@ NOTES_AT_ONCE = 2000
 
 Revise = Callable[[pb.FunctionVersion], pb.FunctionVersion]
 GoBack = Callable[[pb.FunctionVersion, pb.FunctionVersion], pb.FunctionVersion]
-
-log = get_logger("store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +54,19 @@ class Stored:
     revision: int
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a store knew of a name.
+
+    Args:
+        number: of the last version.
+        current: the message of the current one; None when it was deleted.
+    """
+
+    number: int
+    current: bytes | None
+
+
 class Tables:
     """The databases within one write transaction.
 
@@ -82,28 +90,6 @@ class Tables:
         self._keep = keep_versions
         self._applied = applied
         self.sealing = Sealing(txn, databases, vault)
-
-    def prepare(self) -> None:
-        """Makes a fresh store usable, or an older one; checks that this one is.
-
-        Raises:
-            SchemaMismatch: a newer service wrote it.
-        """
-        raw = self._get("meta", b"schema")
-        if raw is None:
-            self._put("meta", b"schema", records.u64(records.SCHEMA))
-            # Not zero: a controller that knew a store which was lost would take this one for its
-            # continuation. No store makes a million changes per second, so a clock in
-            # microseconds stays ahead of whatever was there before.
-            self._put("meta", b"revision", records.u64(time.time_ns() // 1000))
-        elif (found := records.read_u64(raw)) > records.SCHEMA:
-            raise SchemaMismatch(
-                f"the store has schema {found}, this service reads up to {records.SCHEMA}; "
-                "start the newer sanfran-api that wrote it, or another data folder with --data"
-            )
-        elif found < records.SCHEMA:
-            migrate(self._txn, self._db, found, records.SCHEMA)
-            log.info("store brought to a newer schema", former=found, schema=records.SCHEMA)
 
     def create(self, version: pb.FunctionVersion, bundle: Packed) -> Stored:
         """Adds a function.
@@ -155,6 +141,49 @@ class Tables:
             )
         version = revise(current, older)
         return self._store(version, bytes.fromhex(older.digest), None, older.version)
+
+    def succeed(self, known: Mapping[str, Known], revision: int, by: str) -> int:
+        """Makes of this store, which comes from a backup, what follows on another one.
+
+        No number of a version is given twice, and no revision: whoever knows the other store has to ask
+        for everything anew, and finds a newer version of each function that differs.
+
+        Args:
+            known: each name that the other one ever knew.
+            revision: of the other one.
+            by: who restores it.
+
+        Returns:
+            The revision from which it goes on.
+        """
+        self._put("meta", b"revision", records.u64(max(revision, self._revision(), _clock())))
+        with self._txn.cursor(db=self._db["functions"]) as cursor:
+            functions = [(key.decode(), records.read_head(value)) for key, value in cursor]
+        for name, head in functions:
+            other = known.get(name)
+            if other is None or other.number < head.version:
+                continue
+            current = self._current(name)
+            if bytes(current) != other.current:
+                self._put("numbers", name.encode(), records.u64(other.number))
+                self._again(current, by)
+        for name, other in known.items():
+            own = self._get("numbers", name.encode())
+            if own is None or records.read_u64(own) < other.number:
+                self._put("numbers", name.encode(), records.u64(other.number))
+        self._txn.drop(self._db["changes"], delete=False)
+        revision = self._revision() + 1
+        self._put("meta", b"revision", records.u64(revision))
+        return revision
+
+    def _again(self, version: pb.FunctionVersion, by: str) -> None:
+        fresh = replace(
+            version,
+            created_at_ms=_clock() // 1000,
+            created_by=by,
+            note=f"restored from version {version.version}",
+        )
+        self._store(fresh, bytes.fromhex(version.digest), None, version.version)
 
     def delete(self, name: str, of_version: int | None = None) -> int:
         """Removes a function and its versions; returns the revision that this made.
@@ -254,7 +283,8 @@ class Tables:
             row = records.read_bundle(raw)
         else:
             assert bundle is not None, "a current version has its bundle"
-            assert bundle.content is not None, "a large bundle is staged and held before"
+            if bundle.content is None:  # what was staged before a restore is gone with it
+                raise Busy("the store was restored meanwhile; send it again")
             self.put_chunks(digest, 0, bundle.content)
             row = BundleRow(bundle.size, 0, bundle.stored)
         if not row.references:
@@ -345,6 +375,11 @@ class Tables:
 
     def _put(self, database: str, key: bytes, value: bytes | memoryview) -> None:
         self._txn.put(key, value, db=self._db[database])
+
+
+def _clock() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1000
 
 
 def replace_version(

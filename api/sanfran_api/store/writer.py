@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, TypeVar, cast
 
 import lmdb
@@ -37,6 +38,7 @@ class _Write:
     work: Work[Any]
     weight: int
     frees: bool
+    alone: Callable[[], Any] | None = None
     done: Future[Any] = field(default_factory=Future)
 
 
@@ -93,21 +95,36 @@ class Writer:
         """
         return cast("T", await asyncio.wrap_future(self.post(work, weight=weight, frees=frees)))
 
+    async def run_alone(self, work: Callable[[], T]) -> T:
+        """Runs what is no transaction in the writer's thread, between transactions.
+
+        Raises:
+            Busy: too many writes wait.
+        """
+        future: Future[T] = self._enqueue(_Write(lambda txn: None, 0, False, alone=work))
+        return cast("T", await asyncio.wrap_future(future))
+
     def post(self, work: Work[T], *, weight: int = 1024, frees: bool = False) -> Future[T]:
         """As `run`, for those who need not wait."""
+        return self._enqueue(_Write(work, weight, frees))
+
+    def _enqueue(self, write: _Write) -> Future[Any]:
         if self._queue.qsize() >= MAX_WAITING:
             raise Busy("too many writes wait for the disk; try again in a moment")
         if self._broken.done():
             raise StoreFailed("the store has to be opened again; the service restarts")
-        write = _Write(work, weight, frees)
         self._queue.put(write)
         return write.done
 
     def _run(self) -> None:
         while True:
             batch, ended = self._next_batch()
-            if batch:
-                self._commit(batch)
+            for alone, writes in groupby(batch, key=lambda write: write.alone is not None):
+                if alone:
+                    for write in writes:
+                        self._commit([write])
+                else:
+                    self._commit(list(writes))
             if ended:
                 return
 
@@ -131,10 +148,13 @@ class Writer:
     def _commit(self, batch: list[_Write]) -> None:
         started = time.perf_counter()
         try:
-            results = self._environment.write(
-                lambda txn: [_attempt(write, txn) for write in batch],
-                frees=all(write.frees for write in batch),
-            )
+            if (alone := batch[0].alone) is not None:
+                results = [alone()]
+            else:
+                results = self._environment.write(
+                    lambda txn: [_attempt(write, txn) for write in batch],
+                    frees=all(write.frees for write in batch),
+                )
         except lmdb.PanicError as error:
             self._give_up(batch, error)
         except Exception as error:  # noqa: BLE001  # whatever it was, it is the answer to those who asked

@@ -86,6 +86,14 @@ class Rotated(TypedDict, total=False):
     """Id of the key that all are encrypted with now."""
 
 
+class Restored(TypedDict, total=False):
+    """What there is after a restore."""
+
+    functions: int
+    applied: bool
+    """Every controller knows it: no call that begins now meets anything of before."""
+
+
 class Decision(TypedDict, total=False):
     """What a controller decided."""
 
