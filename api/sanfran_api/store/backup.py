@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import lmdb
 import zstandard
@@ -178,7 +178,7 @@ class _Judge:
         chunks = _Chunks(self._get, digest, row.stored)
         plain = chunks.peek(len(zstandard.FRAME_HEADER)) != zstandard.FRAME_HEADER
         found, size = hashlib.sha256(), 0
-        content = chunks if plain else zstandard.ZstdDecompressor().stream_reader(chunks)
+        content = chunks if plain else _unpacked(chunks)
         # In pieces, and no more than there should be: it may be made to fill a memory.
         while size <= row.size and (piece := content.read(PIECE_BYTES)):
             found.update(piece)
@@ -223,6 +223,10 @@ class _Chunks:
         if not chunk or self._left < 0:
             raise ValueError(f"bundle {self._digest.hex()} has another length")
         return chunk
+
+
+def _unpacked(chunks: _Chunks) -> Any:
+    return zstandard.ZstdDecompressor().stream_reader(cast("IO[bytes]", chunks))
 
 
 def _need(value: bytes | None, problem: str) -> bytes:
