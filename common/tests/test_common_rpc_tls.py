@@ -363,6 +363,14 @@ async def test_without_a_certificate_only_methods_that_ask_themselves_may_be_cal
             assert refused.value.status is Status.UNAUTHENTICATED
 
 
+async def test_handshakes_that_fail_leave_nothing_behind(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        for _ in range(40):
+            assert await call_with(server) is None
+        # grpclib forgets in every tenth connection those that are over.
+        assert len(server._server._handlers) < 20
+
+
 async def test_unix_sockets_need_no_certificate(tmp_path: Path) -> None:
     folder = OURS.folder(tmp_path / "server", "controller")
     async with (

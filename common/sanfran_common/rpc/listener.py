@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
+from grpclib.protocol import H2Protocol
+
 from sanfran_common.config import join_host_port
 from sanfran_common.lifecycle import TaskOwner
 from sanfran_common.rpc.certificates import ALPN, explain
@@ -43,7 +45,7 @@ class TlsListener(TaskOwner):
 
     def __init__(
         self,
-        make: Callable[[], asyncio.Protocol],
+        make: Callable[[], H2Protocol],
         tls: Tls,
         *,
         strangers: bool,
@@ -90,10 +92,11 @@ class TlsListener(TaskOwner):
 
     async def _shake(self, connection: socket.socket) -> None:
         now = self._tls.now
+        protocol = self._make()
         peer = _name(connection)
         try:
             transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
-                self._make,
+                lambda: protocol,
                 connection,
                 ssl=now.server_for_strangers if self._strangers else now.server,
                 ssl_handshake_timeout=HANDSHAKE_TIMEOUT,
@@ -101,6 +104,7 @@ class TlsListener(TaskOwner):
             )
         except OSError as error:
             self._tell(peer, error)
+            protocol.handler.close()  # grpclib keeps it until then
             return
         shown: Any = transport.get_extra_info("ssl_object")
         if shown.selected_alpn_protocol() != ALPN:
