@@ -87,7 +87,7 @@ images: ## build the container images, with docker, podman or buildah (REGISTRY=
 minikube: ## build the images into minikube and install the chart there
 	@{ command -v minikube && command -v helm; } >/dev/null || { echo "make minikube needs minikube and helm; see docs/kubernetes.md" >&2; exit 1; }
 	@ENGINE=minikube images/build.sh
-	helm upgrade --install sanfran helm-chart/sanfran --kube-context "$${MINIKUBE_PROFILE:-minikube}" --wait --timeout 5m
+	helm upgrade --install sanfran helm-chart/sanfran --set api.publicUrl=http://127.0.0.1:8080 --kube-context "$${MINIKUBE_PROFILE:-minikube}" --wait --timeout 5m
 
 .PHONY: clean
 clean: ## remove what was installed and built; functions in .sanfran stay

@@ -31,9 +31,13 @@ def identity(made: Object) -> tuple[str, str, str]:
     return made["kind"], metadata.get("namespace", ""), metadata["name"]
 
 
-def selectors(objects: list[Object]) -> list[dict[str, str]]:
+def selectors(objects: list[Object]) -> list[tuple[str, dict[str, str]]]:
+    """What objects choose pods by, and in which namespace."""
     return [
-        made["spec"][key].get("matchLabels", made["spec"][key])
+        (
+            made["metadata"]["namespace"],
+            made["spec"][key].get("matchLabels", made["spec"][key]),
+        )
         for made in objects
         for key in ("selector", "podSelector")
         if key in made.get("spec", {})
@@ -49,14 +53,30 @@ def test_two_releases_share_neither_an_object_nor_a_pod(
         for place in (first, second)
     ]
     assert not {identity(made) for made in both[0]} & {identity(made) for made in both[1]}
-    shares_pods = first.get("functions__namespace", first["namespace"]) == second.get(
-        "functions__namespace", second["namespace"]
-    )
-    for mine, other in (both, both[::-1]):
-        for pod in pods(other).values():
+    places = [place.get("functions__namespace", place["namespace"]) for place in (first, second)]
+    for mine, other, place, functions in (
+        (both[0], both[1], second, places[1]),
+        (both[1], both[0], first, places[0]),
+    ):
+        for name, pod in pods(other).items():
+            namespace = functions if name == "functions" else place["namespace"]
             labels = pod["metadata"]["labels"].items()
-            chosen = [one for one in selectors(mine) if one.items() <= labels]
-            assert not (chosen and shares_pods), chosen
+            for where, selector in selectors(mine):
+                assert where != namespace or not selector.items() <= labels, selector
+
+
+def test_the_selectors_of_deployments_never_change() -> None:
+    fixed = ("Deployment", "StatefulSet")
+    before, after = (
+        {made["metadata"]["name"]: made["spec"] for made in objects if made["kind"] in fixed}
+        for objects in (template(), template(values="everything"))
+    )
+    for name, spec in before.items():
+        assert spec["selector"] == after[name]["selector"]
+    claims = [
+        one["demo-sanfran-api"]["volumeClaimTemplates"][0]["metadata"] for one in (before, after)
+    ]
+    assert claims[0]["labels"] == claims[1]["labels"]
 
 
 @pytest.mark.parametrize("name", ["a", "sanfran", "x" * 53, "my.release"])

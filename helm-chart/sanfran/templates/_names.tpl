@@ -38,17 +38,25 @@ so that two releases never share one.
 {{- end -}}
 {{- end -}}
 
-{{/* What pods of a component are found by. Arguments: root, component. */}}
+{{/*
+What pods of a component are found by. In the release's own namespace its name is enough, and stays the same for as
+long as Deployments live, whose selectors cannot change. Function pods may share theirs. Arguments: root, component.
+*/}}
 {{- define "sanfran.selector" -}}
 app.kubernetes.io/name: sanfran
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
+{{- if eq .component "function" }}
 sanfran.dev/release: {{ include "sanfran.release" .root }}
+{{- end }}
 {{- end -}}
 
 {{/* Every label of an object. Arguments: root, component. */}}
 {{- define "sanfran.labels" -}}
 {{ include "sanfran.selector" . }}
+{{- if ne .component "function" }}
+sanfran.dev/release: {{ include "sanfran.release" .root }}
+{{- end }}
 app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: sanfran
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
@@ -70,6 +78,7 @@ chart of another version with the same pods restarts nothing. Arguments: root, c
 {{- omit . "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "sanfran.dev/release" "app.kubernetes.io/part-of" "sanfran.dev/metrics" | toYaml | nindent 0 }}
 {{- end }}
 {{ include "sanfran.selector" . }}
+sanfran.dev/release: {{ include "sanfran.release" .root }}
 app.kubernetes.io/part-of: sanfran
 sanfran.dev/metrics: services
 {{- end -}}
