@@ -132,7 +132,8 @@ async def test_functions_get_pods_of_the_template_and_labels_say_what_they_run(
         owner = world.objects.get("leases", "owner")["metadata"]["uid"]
         made = [*world.pods.values(), world.objects.get("leases", "controller")]
         for one in made:
-            assert [ref["uid"] for ref in one["metadata"]["ownerReferences"]] == [owner]
+            (reference,) = one["metadata"]["ownerReferences"]
+            assert (reference["uid"], reference["controller"]) == (owner, True)
         for name, pod in world.pods.items():
             assert name.startswith("test-pod-")
             assert pod["metadata"]["annotations"]["sanfran.dev/term"] == "1"

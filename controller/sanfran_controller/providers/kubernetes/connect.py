@@ -58,7 +58,8 @@ async def open_pods(
             template,
             owner=config.name,
             process=process,
-            references=[owner] if owner else [],
+            # Drains of nodes pass over pods that have no controller.
+            references=[{**owner, "controller": True}] if owner else [],
             about=about,
         ) as pods:
             yield pods, template.prefix
