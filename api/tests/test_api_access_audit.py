@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 from sanfran_api.access.audit import STRANGERS, Audit, AuditFull, Entry, names_of
+from sanfran_api.rest.admission import Audited
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
 
 
 def entry(user: str = "vik", *, changes: bool = True) -> Entry:
@@ -120,3 +123,36 @@ def test_names_of_what_changed_have_no_values_and_no_end() -> None:
     assert len(named) == 100
     assert "hidden" not in json.dumps(named)
     assert names_of({"env": {}}, code=False) == ["settings.env"]
+
+
+async def test_an_answer_that_begins_before_its_outcome_is_told_by_its_outcome(
+    tmp_path: Path,
+) -> None:
+    """A build that streams what npm writes answers 200 long before it fails, or its client leaves."""
+
+    async def answer(outcome: int | None) -> None:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            state = scope["state"]
+            state["entry"] = entry()
+            state["outcome"] = 0
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"{}", "more_body": True})
+            if outcome is None:
+                raise ClientDisconnect
+            assert not (tmp_path / "audit").read_text().count("\n") > told
+            state["outcome"] = outcome
+            await send({"type": "http.response.body", "body": b"{}"})
+
+        async def nothing(*_: object) -> Any:
+            return {}
+
+        told = len(lines(tmp_path / "audit"))
+        try:
+            await Audited(app, audit)({"type": "http", "state": {}}, nothing, nothing)
+        except ClientDisconnect:
+            pass
+
+    async with Audit(tmp_path / "audit") as audit:
+        for outcome in (422, None, 201):
+            await answer(outcome)
+    assert [one["result"] for one in lines(tmp_path / "audit")] == ["failed", "broken off", "done"]

@@ -1,14 +1,18 @@
 """Users with passwords: files, hashes, the threads that check."""
 
 import asyncio
+import base64
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sanfran_api.access import passwords as module
 from sanfran_api.access.credentials import Password
 from sanfran_api.access.files import BadFile, WatchedFile
+from sanfran_api.access.gate import Gate
 from sanfran_api.access.passwords import (
     BadUsers,
     Passwords,
@@ -17,6 +21,7 @@ from sanfran_api.access.passwords import (
     parse_admin_password,
     parse_users,
 )
+from sanfran_api.access.rules import BUILT_IN
 from sanfran_api.errors import Busy
 
 HASH = hash_password("hunter22")
@@ -167,6 +172,23 @@ def test_a_wrong_users_file_is_refused_by_line(content: str, message: str) -> No
     assert message in str(refused.value)
 
 
+@settings(deadline=None, max_examples=100)
+@given(
+    st.text(max_size=100)
+    | st.builds("vik:{}:a".format, st.text(alphabet="$argon2idv=19mtp,0:xyz", max_size=60))
+    | st.integers(0, len(HASH)).flatmap(
+        lambda at: st.builds(
+            lambda new: f"vik:{HASH[:at]}{new}{HASH[at + 1 :]}", st.text(max_size=3)
+        )
+    )
+)
+def test_any_users_file_is_read_or_refused_and_nothing_else(content: str) -> None:
+    try:
+        parse_users(content.encode(errors="surrogatepass"))
+    except BadUsers:
+        pass
+
+
 def test_a_short_password_is_refused() -> None:
     with pytest.raises(ValueError, match="8 or more"):
         hash_password("hunter2")
@@ -239,12 +261,26 @@ async def test_the_command_prints_a_line_that_the_users_file_takes(tmp_path: Pat
 
 
 def test_the_command_refuses_what_the_users_file_would() -> None:
-    for arguments, given, message in (
+    for arguments, typed, message in (
         (["vik"], "short\n", "8 or more work"),
         (["v:k"], "hunter22\n", "is not NAME:HASH:GROUPS"),
         (["vik", "a b"], "hunter22\n", "'a b' is no group's name"),
     ):
-        refused = hash_command(*arguments, given=given)
+        refused = hash_command(*arguments, given=typed)
         assert refused.returncode == 2
         assert message in refused.stderr
         assert refused.stdout == ""
+
+
+async def test_an_attempt_that_was_not_looked_at_does_not_count(
+    file: WatchedFile[Users], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_CHECKS", 0)
+    async with Passwords([file]) as passwords:
+        gate = Gate(passwords, None, lambda: BUILT_IN)
+        right = "Basic " + base64.b64encode(b"vik:hunter22").decode()
+        for _ in range(30):
+            with pytest.raises(Busy):
+                await gate.admit(right, "10.0.0.1")
+        monkeypatch.setattr(module, "MAX_CHECKS", 1)
+        assert (await gate.admit(right, "10.0.0.1")).caller.name == "vik"

@@ -22,6 +22,7 @@ from sanfran_api.access.operations import RPC, Needs, Operation
 from sanfran_api.access.privileges import Privilege
 from sanfran_api.access.rules import NOBODY_ASKED, Caller
 from sanfran_api.errors import ApiError
+from sanfran_api.names import shorten
 
 _CALL: ContextVar[tuple[Caller, Entry]] = ContextVar("call")
 
@@ -38,7 +39,7 @@ def allow(privilege: Privilege, function: str) -> None:
         Forbidden: the caller may not.
     """
     caller, entry = _CALL.get()
-    entry.function = function
+    entry.function = shorten(function)
     caller.check(privilege, function)
 
 

@@ -90,13 +90,17 @@ class Failures:
 
     def succeeded(self, user: str, address: str, now: float) -> None:
         """The attempt was right."""
-        for bucket, key in self._of(user, address, now):
-            bucket.give_back(key, now)
+        self.taken_back(user, address, now)
         pair = _pair(user, address)
         self._known.pop(pair, None)
         self._known[pair] = now + KNOWN_SECONDS
         if len(self._known) > self._size:
             self._known.popitem(last=False)
+
+    def taken_back(self, user: str, address: str, now: float) -> None:
+        """The attempt does not count: it was not looked at after all."""
+        for bucket, key in self._of(user, address, now):
+            bucket.give_back(key, now)
 
     def _of(self, user: str, address: str, now: float) -> list[tuple[Buckets, str]]:
         pair = _pair(user, address)

@@ -13,6 +13,7 @@ from sanfran_api.access.operations import Needs, Operation
 from sanfran_api.access.passwords import Passwords
 from sanfran_api.access.rules import NOBODY_ASKED, Caller, Rules
 from sanfran_api.access.tokens import BadToken, Tokens
+from sanfran_api.errors import Busy
 
 REALM = 'realm="sanfran"'
 BASIC = f'Basic {REALM}, charset="UTF-8"'
@@ -102,7 +103,11 @@ class Gate:
             wait = self._failures.attempt(given.user, address, self._monotonic())
             if wait:
                 raise TooManyFailures(wait)
-            user = await passwords.check(given)
+            try:
+                user = await passwords.check(given)
+            except Busy:
+                self._failures.taken_back(given.user, address, self._monotonic())
+                raise
             if user is None:
                 raise self._refusal("wrong user or password")
             self._failures.succeeded(given.user, address, self._monotonic())

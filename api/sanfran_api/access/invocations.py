@@ -12,6 +12,7 @@ from sanfran_api.access.audit import Audit, Entry
 from sanfran_api.access.errors import Forbidden, TooManyFailures, Unauthenticated
 from sanfran_api.access.gate import Gate
 from sanfran_api.access.privileges import Privilege
+from sanfran_api.names import shorten
 
 MAY_SECONDS = 10.0
 MAY_NOT_SECONDS = 2.0
@@ -39,7 +40,7 @@ class Invocations:
             changes=False,
             request_id=asked.request_id,
         )
-        entry.function = asked.function
+        entry.function = shorten(asked.function)
         try:
             if self._gate.open:
                 raise Forbidden(

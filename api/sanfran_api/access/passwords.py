@@ -122,7 +122,12 @@ def _user(line: str, where: str) -> User:
         raise BadUsers(f"{where}: {shorten(name)!r} is no user's name; try vik")
     try:
         made = extract_parameters(hashed)
-    except InvalidHashError:
+    except (
+        InvalidHashError,
+        ValueError,
+        KeyError,
+        IndexError,
+    ):  # not all that it may raise is its own
         made = None
     if (
         made is None

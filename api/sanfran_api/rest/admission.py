@@ -70,7 +70,8 @@ def admission(
             changes=operation.changes,
             request_id=request.state.request_id,
         )
-        entry.function = function = request.path_params.get("name", "")
+        function = request.path_params.get("name", "")
+        entry.function = shorten(function)
         if operation.needs is Needs.NOBODY:
             return
         header = request.headers.getlist("authorization")
