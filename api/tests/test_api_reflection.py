@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Iterable
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,14 +16,22 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message_factory import GetMessageClass
 
+from tests.certificates import Authority
+
 NAMES = ("v1", "v1alpha")
 
 
 class Client:
     """Knows the protocol of reflection, and of ours only what it is told."""
 
-    def __init__(self, address: str, package: str, secret: str = "") -> None:
-        self._channel = grpc.insecure_channel(address)
+    def __init__(self, address: str, package: str, secret: str = "", tls: str = "") -> None:
+        if tls:
+            files_of = [Path(tls, name).read_bytes() for name in ("ca.crt", "tls.key", "tls.crt")]
+            role = (("grpc.ssl_target_name_override", "api.sanfran.internal"),)
+            shown = grpc.ssl_channel_credentials(*files_of)
+            self._channel = grpc.secure_channel(address, shown, options=role)
+        else:
+            self._channel = grpc.insecure_channel(address)
         self._metadata = [("authorization", f"Bearer {secret}")] if secret else []
         self._package = f"grpc.reflection.{package}"
         found = json.loads(files("sanfran_proto").joinpath("descriptors.json").read_bytes())
@@ -130,6 +139,24 @@ async def test_every_name_is_found_and_what_is_not_there_is_said(run_api: Any) -
             assert not none.all_extension_numbers_response.extension_number
 
     async with run_api() as api:
+        await asyncio.to_thread(ask, api.life.addresses["rpc"])
+
+
+async def test_a_client_of_another_make_speaks_our_tls(run_api: Any, tmp_path: Path) -> None:
+    ours = Authority()
+    shown = ours.folder(tmp_path / "controller", "controller")
+
+    def ask(address: str) -> None:
+        with Client(address, "v1", tls=shown) as client:
+            (symbol,) = client.reflect({"file_containing_symbol": "sanfran.v1.Api"})
+            client.learn(symbol)
+            assert client.call("sanfran.v1.Api/GetFunction", name="hello")["version"] == "1"
+            with pytest.raises(grpc.RpcError) as refused:
+                client.call("sanfran.v1.Api/DeleteFunction", name="hello")
+            assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+    async with run_api(tls_dir=ours.folder(tmp_path / "api", "api")) as api:
+        await api.create("hello")
         await asyncio.to_thread(ask, api.life.addresses["rpc"])
 
 
