@@ -455,3 +455,20 @@ async def test_pods_of_a_former_template_are_replaced_one_after_another_unless_t
         await world.until(lambda: before & set(world.pods) == {serving})
         world.api.delete("hello")
         await world.until(lambda: not before & set(world.pods))
+
+
+async def test_a_pod_whose_node_does_not_answer_is_removed_without_it_after_a_time(
+    world: KubeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sanfran_controller.providers.kubernetes.provider.FORCE_AFTER", 1.0)
+    monkeypatch.setattr("sanfran_controller.providers.kubernetes.provider.END_PATIENCE", 0.3)
+    world.api.put("hello")
+    async with world.kube() as client:
+        await client.activate("hello")
+        name = world.serving_pod("hello")
+        world.kubelet.end_delay = 60.0
+        world.kubelet.status(name, {"phase": "Unknown", "message": "the node is away"})
+        await without_pods(client, "hello")
+        await world.until(lambda: name not in world.pods)
+        assert world.server.writes().count(f"DELETE pods/{name}") == 2
+        world.kubelet.end_delay = 0.0

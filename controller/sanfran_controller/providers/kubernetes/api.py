@@ -12,6 +12,7 @@ from typing import Any
 
 import aiohttp
 from kubernetes_asyncio.client import ApiClient
+from kubernetes_asyncio.config import ConfigException
 
 from sanfran_controller.providers import ProviderError
 from sanfran_controller.providers.kubernetes.calls import CALLS, Kind
@@ -187,7 +188,8 @@ class KubeApi:
             if response.status < 300:
                 return response
             text = await response.read()
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        # ConfigException: the file with the token is being written anew.
+        except (aiohttp.ClientError, TimeoutError, OSError, ConfigException) as error:
             raise ApiError(0, "", _unreachable(error)) from error
         response.release()
         raise _refusal(response, text)

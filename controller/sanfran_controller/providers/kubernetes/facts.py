@@ -46,6 +46,7 @@ class PodFacts:
         containers: their ids, by name.
         lost: why it serves no more, or soon will not; empty: it does.
         terminating: it is being deleted already.
+        grace: seconds that its processes get for that.
         waits: what keeps it from running, if that is not usual.
         unschedulable: why no node takes it.
     """
@@ -64,6 +65,7 @@ class PodFacts:
     containers: tuple[tuple[str, str], ...]
     lost: str
     terminating: bool
+    grace: int
     waits: str
     unschedulable: str
 
@@ -104,6 +106,7 @@ def read(pod: dict[str, Any], before: PodFacts | None = None) -> PodFacts:
         containers=ids,
         lost=lost,
         terminating=bool(meta.get("deletionTimestamp")),
+        grace=int(meta.get("deletionGracePeriodSeconds") or 0),
         waits=_waits(containers),
         unschedulable=_unschedulable(conditions),
     )

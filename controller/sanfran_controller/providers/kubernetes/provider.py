@@ -58,7 +58,8 @@ before the kubelet has killed them."""
 END_PATIENCE = 5.0
 """Seconds until a deleted pod should be gone; then its deletion is looked at again."""
 FORCE_AFTER = 30.0
-"""Seconds of a deletion after which the object is removed without the kubelet: its node cannot be reached."""
+"""Seconds of a deletion, beyond what its processes get, after which the object is removed without the kubelet: its
+node cannot be reached."""
 TAKE_OVER_AT_ONCE = 16
 CAS_ATTEMPTS = 4
 """A pod's status changes its version as well; so often in a row it does not."""
@@ -357,7 +358,7 @@ class KubernetesPods:
         for _ in range(CAS_ATTEMPTS):
             if facts is not None and (facts.owner, facts.process) != (self._owner, self._process):
                 return False
-            forced = since > FORCE_AFTER
+            forced = since > FORCE_AFTER + (facts.grace if facts is not None else 0)
             if facts is not None and facts.terminating and not forced:
                 return True  # somebody deleted it, and what runs in it may finish
             try:
