@@ -29,6 +29,7 @@ class Autoscaler:
         decisions: are told.
         idle_timeout: seconds, for functions that set none.
         elsewhere: whether a function belongs to another controller, which scales it up. Here it only ends.
+        unsettled: whether pods are just being adopted, any of which may serve any function.
     """
 
     def __init__(
@@ -42,7 +43,9 @@ class Autoscaler:
         *,
         idle_timeout: float,
         elsewhere: Callable[[str], bool] = lambda name: False,
+        unsettled: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._unsettled = unsettled
         self._elsewhere = elsewhere
         self._catalog = catalog
         self._functions = functions
@@ -92,6 +95,8 @@ class Autoscaler:
 
     def _look(self, function: Function, now: float) -> None:
         if function.reconciling is not None or self._catalog.get(function.name) is None:
+            return
+        if self._unsettled():
             return
         settings = self._functions.settings(function.name)
         elsewhere = self._elsewhere(function.name)

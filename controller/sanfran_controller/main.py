@@ -117,6 +117,7 @@ async def serve(config: ControllerConfig, life: Lifecycle) -> None:
             fleet.decisions,
             idle_timeout=config.idle_timeout,
             elsewhere=lambda name: fleet.record.ownership.home(name) is not None,
+            unsettled=fleet.record.unsettled,
         )
         homing = Homing(
             catalog,

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from sanfran_controller.ownership import Ownership
 from sanfran_controller.providers import PodNews, PodsListed
+
+SETTLES_WITHIN = 3.0
+"""Seconds; adopting and asking take a tenth of one."""
 
 
 class Record:
@@ -27,6 +31,7 @@ class Record:
         self._live: tuple[str, ...] = ()
         self._listed = False
         self._unknown: set[str] = set()  # pods of this controller that may serve what is not wanted
+        self._unsettled_at: float | None = None
 
     def take(self, news: PodNews) -> None:
         """The provider tells something."""
@@ -47,7 +52,19 @@ class Record:
         self._unknown.discard(pod)
         self._recount()
 
+    def unsettled(self) -> bool:
+        """Whether pods are just being adopted or asked what they run: what functions have is not known then.
+
+        What takes longer than usual is no reason to wait.
+        """
+        now = time.monotonic()
+        return self._unsettled_at is not None and now - self._unsettled_at < SETTLES_WITHIN
+
     def _recount(self) -> None:
         accounted = self._listed and not self._unknown and not self.ownership.missed()
+        if accounted:
+            self._unsettled_at = None
+        elif self._unsettled_at is None:
+            self._unsettled_at = time.monotonic()
         (self.accounted.set if accounted else self.accounted.clear)()
         (self.orphaned.set if self.ownership.orphans() else self.orphaned.clear)()

@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp.web
 import kmock
 import pytest
+from sanfran_common.rpc.balancer import choose_by_key
 from sanfran_controller.providers.kubernetes import connect
 from sanfran_proto.sanfran import v1 as pb
 
@@ -472,3 +473,34 @@ async def test_a_pod_whose_node_does_not_answer_is_removed_without_it_after_a_ti
         await world.until(lambda: name not in world.pods)
         assert world.server.writes().count(f"DELETE pods/{name}") == 2
         world.kubelet.end_delay = 0.0
+
+
+async def test_a_function_that_keeps_a_pod_gets_no_second_one_while_pods_of_the_dead_are_adopted(
+    world: KubeWorld,
+) -> None:
+    world.api.put("hello", min_scale=1)
+    async with world.kube("one") as client:
+        await client.until(lambda: client.routes.get("hello") and client.routes["hello"].endpoints)
+    two = f"unix:{world.folder}/two"
+    home = next(
+        address
+        for address in (f"127.0.0.1:{port}" for port in range(1, 100))
+        if choose_by_key("hello", {address, two}) == address
+    )
+    meta = {
+        "name": "one",
+        "labels": {"sanfran.dev/release": "test"},
+        "annotations": {"sanfran.dev/address": home},
+    }
+    lease = {
+        "metadata": meta,
+        "spec": {"holderIdentity": "one-1", "leaseDurationSeconds": 2},
+    }
+    world.objects.create("leases", lease)  # it seems to live for a while after its death
+    activations = len(world.host.activations)
+    async with world.kube("two") as client:
+        world.server.held = asyncio.Event()
+        await asyncio.sleep(3.5)  # the lease has run out, and adopting takes its time
+        world.server.held.set()
+        await client.until(lambda: client.routes.get("hello") and client.routes["hello"].endpoints)
+        assert len(world.host.activations) == activations
