@@ -1,5 +1,6 @@
 """Bearer tokens and the keys that check them."""
 
+import asyncio
 import base64
 import json
 import threading
@@ -190,8 +191,6 @@ async def test_no_token_chooses_how_it_is_checked(tmp_path: Path) -> None:
 def test_any_text_is_refused_as_a_token_and_breaks_nothing(
     tmp_path_factory: pytest.TempPathFactory, text: str, head: bytes, body: bytes
 ) -> None:
-    import asyncio
-
     made = [base64.urlsafe_b64encode(one).decode().rstrip("=") for one in (head, body)]
     checker = tokens(tmp_path_factory.getbasetemp())
     for one in (text, ".".join([*made, "AAAA"])):
@@ -313,3 +312,21 @@ def test_keys_are_fetched_over_http_with_limits_and_without_redirects(server: st
 def test_a_short_secret_is_refused() -> None:
     with pytest.raises(ValueError, match="32 or more work"):
         parse_secret(b"short\n")
+
+
+def test_a_stop_does_not_wait_for_who_publishes_the_keys() -> None:
+    hangs, asked = threading.Event(), threading.Event()
+
+    def fetch(url: str) -> bytes:
+        asked.set()
+        hangs.wait(60)
+        return b""
+
+    async def serve() -> None:
+        async with FetchedKeys("https://x", fetch=fetch):
+            await asyncio.to_thread(asked.wait, 10)
+
+    began = time.monotonic()
+    asyncio.run(serve())
+    hangs.set()
+    assert time.monotonic() - began < 20

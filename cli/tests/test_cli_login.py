@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import stat
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
 from sanfran_cli.client import Login, Server, Token
 from sanfran_cli.errors import Refused
 from sanfran_cli.main import main
@@ -21,6 +25,7 @@ from sanfran_cli.servers import (
     read_servers,
     write_servers,
 )
+from sanfran_cli.wizard import run_wizard
 
 from .conftest import running_api
 
@@ -196,3 +201,41 @@ def test_hash_password_prints_a_user(run: Run) -> None:
     assert done.returncode == 0
     assert done.stdout.startswith("vik:$argon2id$")
     assert done.stdout.endswith(":admin\n")
+
+
+def test_a_password_is_asked_for_at_a_terminal_and_does_not_show_there(
+    run: Run, guarded: str
+) -> None:
+    ours, theirs = pty.openpty()
+    command = [Path(sys.executable).with_name("sanfran"), "login", "work", "--server", guarded]
+    with subprocess.Popen(
+        [*command, "--user", "admin"], stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True
+    ) as process:
+        os.close(theirs)
+        seen = b""
+        while b"Password: " not in seen:
+            seen += os.read(ours, 1000)
+        os.write(ours, f"{PASSWORD}\n".encode())
+        while b"logged in as admin" not in seen:
+            seen += os.read(ours, 1000)
+        assert process.wait(20) == 0
+    os.close(ours)
+    assert PASSWORD.encode() not in seen
+
+
+def test_the_wizard_offers_who_was_logged_in_to_first(
+    run: Run, guarded: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("login", "work", "--server", guarded, "--user", "admin", given=f"{PASSWORD}\n")
+    monkeypatch.setenv("PATH", "/nowhere")  # no minikube
+    listed = "\r" + "\x1b[B" * 4 + "\r"
+    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+        keys.send_text(listed)
+        run_wizard()
+        assert "No functions yet" in capsys.readouterr().err
+        with changing_servers() as path:
+            wrong = Server(guarded, Login("admin", "another password"))
+            write_servers(path, read_servers().with_server("work", wrong))
+        keys.send_text(listed)
+        with pytest.raises(Refused, match="wrong user or password"):
+            run_wizard()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -184,10 +185,38 @@ class FetchedKeys(TaskOwner):
         self._tried_at = self._monotonic()
         try:
             async with asyncio.timeout(FETCH_SECONDS * 2):
-                content = await asyncio.to_thread(self._fetch, self._url)
-            self._keys = parse_keys(content)
+                self._keys = parse_keys(await _in_thread(self._fetch, self._url))
         except (OSError, BadKeys) as error:  # the former ones hold
             log.error("keys not fetched", url=self._url, error=str(error), keys=len(self._keys))
+
+
+async def _in_thread(fetch: Callable[[str], bytes], url: str) -> bytes:
+    """Like `asyncio.to_thread`, but for a stop of the service, which does not wait for it: who publishes the
+    keys may hang for seconds."""
+    loop = asyncio.get_running_loop()
+    fetched: asyncio.Future[bytes] = loop.create_future()
+
+    def tell(content: bytes, error: Exception | None) -> None:
+        if fetched.done():
+            return  # nobody waits any more
+        if error is None:
+            fetched.set_result(content)
+        else:
+            fetched.set_exception(error)
+
+    def work() -> None:
+        content, failure = b"", None
+        try:
+            content = fetch(url)
+        except Exception as error:  # noqa: BLE001  # it is raised where the content is awaited
+            failure = error
+        try:
+            loop.call_soon_threadsafe(tell, content, failure)
+        except RuntimeError:
+            pass  # the loop is closed: the service has stopped
+
+    threading.Thread(target=work, name="keys", daemon=True).start()
+    return await fetched
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
