@@ -122,6 +122,14 @@ class DataPlane:
         else:
             connection.rest(monotonic())
 
+    def wind_down(self) -> None:
+        """From here on every connection ends with its next answer, also a new one.
+
+        Whoever sends more over a connection goes elsewhere before it would be closed as an idle one, when a
+        request could be on its way.
+        """
+        self.closing = True
+
     async def retire(self, patience: float) -> None:
         """Serves its connections to their end, which comes with their next answer.
 
@@ -130,7 +138,7 @@ class DataPlane:
         Args:
             patience: seconds; then it returns, whatever is left.
         """
-        self.closing = True
+        self.wind_down()
         try:
             async with asyncio.timeout(patience):
                 while self.clients:

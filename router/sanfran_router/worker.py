@@ -105,6 +105,7 @@ async def serve(
                 retiring.cancel()
                 life.not_ready()
                 if not (supervisor.gone or supervisor.retire.is_set()):
+                    plane.wind_down()
                     await asyncio.sleep(config.stop_delay)
                 cut = await listener.stop(config.stop_grace)
                 await link.report_once(leaving=True)

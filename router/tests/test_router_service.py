@@ -114,6 +114,36 @@ async def test_it_is_ready_with_the_first_controller_and_stops_in_order(world: W
     assert last.leaving
 
 
+async def test_while_it_waits_to_stop_new_connections_are_taken_and_each_ends_with_its_answer(
+    world: World,
+) -> None:
+    async def at_once(pod: PodConnection) -> None:
+        pod.send(world.ok)
+
+    world.controller.route(await world.pod(at_once))
+    await world.start_controller()
+    async with service(world, "--stop-delay", "30", "--stop-grace", "5") as it:
+        host, port = it.told["X_SANFRAN_HTTP"].split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        kept = b"GET /fn/hello HTTP/1.1\r\nHost: a\r\n\r\n"
+        writer.write(kept)
+        first = await reader.readuntil(b"\r\n\r\nok")
+        assert b"connection: close" not in first.lower()
+        it.process.send_signal(signal.SIGTERM)
+        ask = b"GET /readyz HTTP/1.0\r\n\r\n"
+        for _ in range(400):  # until the signal has arrived
+            if b" 503 " in (await it.request(ask, it.told["X_SANFRAN_ADMIN"])).splitlines()[0]:
+                break
+            await asyncio.sleep(0.05)
+        writer.write(kept)
+        last = await reader.read()
+        assert last.endswith(b"ok")
+        assert b"connection: close" in last.lower()
+        writer.close()
+        fresh = await it.request(kept)  # which reads to the end of the connection
+        assert fresh.endswith(b"ok")
+
+
 async def test_without_a_controller_it_runs_but_is_not_ready(world: World) -> None:
     async with service(world, ready=False) as it:
         await asyncio.sleep(0.7)
