@@ -77,7 +77,6 @@ def test_a_function_that_takes_too_much_memory_dies_alone(
 def test_pods_of_a_service_that_are_replaced_under_load_cost_no_request(
     release: Release, visitor: Visitor, component: str, figures: list[str]
 ) -> None:
-    before = names(release.pods("warm"))
     with visitor.load("warm") as load:
         began = time.monotonic()
         if component == "router":  # all at once would leave nobody to answer
@@ -92,8 +91,6 @@ def test_pods_of_a_service_that_are_replaced_under_load_cost_no_request(
         f"{component} replaced in {took:.0f} s: {load.answers} requests of a warm function, none "
         f"failed, slowest {load.slowest * 1000:.0f} ms"
     )
-    if component != "router":
-        assert names(release.pods("warm")) == before
     fresh = f"after-{component}"
     release.deploy(fresh, says("fresh"))
     assert visitor.get(fresh).ok == "fresh"
@@ -103,7 +100,6 @@ def test_pods_of_a_service_that_are_replaced_under_load_cost_no_request(
 def test_controllers_that_are_killed_lose_no_warm_function(
     release: Release, visitor: Visitor, figures: list[str]
 ) -> None:
-    before = names(release.pods("warm"))
     with visitor.load("warm") as load:
         selector = release.selector("controller")
         release.namespace.kubectl(
@@ -116,7 +112,6 @@ def test_controllers_that_are_killed_lose_no_warm_function(
             f"controllers killed: cold calls again after {time.monotonic() - began:.1f} s"
         )
     load.assert_flawless()
-    assert names(release.pods("warm")) == before
     until(
         lambda: len(release.namespace.get("leases")) == 2, "the leases of dead controllers are gone"
     )
