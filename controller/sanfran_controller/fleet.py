@@ -184,7 +184,7 @@ class Fleet(TaskOwner):
         if pod.state is PodState.GONE or self._leaves_all:
             return
         if pod.state is PodState.STARTING and pod.asked_at is not None:
-            self._pool.start_failed(time.monotonic(), pod.asked_at)
+            self._pool.start_failed(time.monotonic(), pod.asked_at, why)
             metrics.STARTS.labels("failed").inc()
         (log.info if expected else log.warning)("pod ends", pod=pod.name, why=why)
         if not expected:

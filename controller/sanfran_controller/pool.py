@@ -202,6 +202,7 @@ class Pool:
         self.start_time = limits.first_guess
         self._now, self._lately = Sustained(), Rate(SLOW)
         self._failures = 0
+        self._failed_why = ""
         self._not_before = 0.0
         self._worked_at = 0.0  # a start, at last
         self._full_at, self._full_until, self._full_why = 0, 0.0, ""
@@ -225,16 +226,21 @@ class Pool:
         self._worked_at = now
         self.provider_back()
 
-    def start_failed(self, now: float, asked_at: float) -> None:
+    def start_failed(self, now: float, asked_at: float, why: str = "") -> None:
         """A pod could not be started: the next start waits, twice as long after each failure.
 
         Starts fail together when they fail for one reason, so those that fail during a pause
         say nothing new; nor does one that hung while others came.
+
+        Args:
+            asked_at: when it was asked for.
+            why: for people.
         """
         if now < self._not_before or asked_at < self._worked_at:
             return
         pause = min(BACKOFF_FIRST * 2**self._failures, BACKOFF_MOST)
         self._failures = min(self._failures + 1, 16)
+        self._failed_why = why
         self._not_before = now + pause
 
     def provider_full(self, pods: int, now: float, why: str = "") -> None:
@@ -331,7 +337,9 @@ class Pool:
             reason = PoolReason.LIMIT
             return PoolAction(0, 0, reclaim, target, reason, why, again_at, from_busy)
         if now < self._not_before:
-            why = f"{self._failures} starts failed in a row"
+            why = f"{self._failures} starts failed in a row" + (
+                f": {self._failed_why}" if self._failed_why else ""
+            )
             again_at = _first(again_at, self._not_before)
             return PoolAction(0, 0, reclaim, target, PoolReason.BACKOFF, why, again_at)
         at_once = self.limits.starts_at_once if self._failures < PROBE_AFTER else 1

@@ -330,7 +330,7 @@ async def test_pods_that_never_get_ready_are_given_up_at_a_pace_that_falls(
         await asyncio.sleep(3)
         made = len(world.asked("POST pods"))
         assert 2 <= made <= 14
-        assert (await pool(client)).decisions[0].reason in ("backoff", "claims_wait")
+        await decided(client, "in a row: not ready after 0.2 s")
         world.kubelet.starts = True
         await client.until(
             lambda: client.routes.get("wanted") and client.routes["wanted"].endpoints

@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import kmock
 import pytest
 from kubernetes_asyncio.client import ApiClient, Configuration
-from sanfran_controller.providers import NameHeld, ProviderError, ProviderFull
+from sanfran_controller.providers import (
+    NameHeld,
+    PodSeen,
+    PodsListed,
+    ProviderError,
+    ProviderFull,
+)
 from sanfran_controller.providers.kubernetes import calls, reflector
 from sanfran_controller.providers.kubernetes.api import ApiError, KubeApi
 from sanfran_controller.providers.kubernetes.book import STANDSTILL, LeaseBook
@@ -21,6 +27,7 @@ from sanfran_controller.providers.kubernetes.events import Events
 from sanfran_controller.providers.kubernetes.facts import read
 from sanfran_controller.providers.kubernetes.gate import PAUSE_MOST, CreateGate
 from sanfran_controller.providers.kubernetes.lease import OwnLease
+from sanfran_controller.providers.kubernetes.provider import KubernetesPods
 from sanfran_controller.providers.kubernetes.reflector import Changed, Listed, Removed, follow
 from sanfran_controller.providers.kubernetes.template import PodTemplate
 
@@ -371,3 +378,67 @@ async def test_refusals_name_their_reason_and_an_api_server_that_is_away_is_told
         with pytest.raises(ApiError, match="does not answer") as away:
             await KubeApi(client, "functions").get(PODS, "x")
     assert away.value.status == 0
+
+
+@asynccontextmanager
+async def provider(api: KubeApi, folder: Path, owner: str) -> AsyncIterator[KubernetesPods]:
+    """One that knows which pods there are."""
+    path = folder / "pod.yaml"
+    path.write_text(TEMPLATE)
+    pods = KubernetesPods(
+        api,
+        PodTemplate(path),
+        owner=owner,
+        process=f"{owner}-1",
+        references=[],
+        about={"kind": "Lease", "name": owner},
+    )
+    async with pods, aclosing(pods.watch()) as news, asyncio.timeout(10):
+        async for one in news:
+            if isinstance(one, PodsListed):
+                break
+        yield pods
+
+
+async def test_of_two_that_adopt_a_pod_one_gets_it_also_when_its_status_changes_meanwhile(
+    api: KubeApi, server: ApiServer, tmp_path: Path
+) -> None:
+    labels = {"sanfran.dev/release": "test", "sanfran.dev/controller": "dead"}
+    meta = {"name": "p", "labels": labels, "annotations": {"sanfran.dev/term": "4"}}
+    server.objects.create("pods", {"metadata": meta})
+    seen = PodSeen("p", "dead", "", False, 4)
+    async with provider(api, tmp_path, "one") as one, provider(api, tmp_path, "two") as two:
+        server.silent = True
+        server.objects.change("pods", "p", {"status": {"phase": "Running"}})
+        await one.adopt(seen)  # 409, and the same term still
+        with pytest.raises(ProviderError, match="changed hands"):
+            await two.adopt(seen)
+        now = server.objects.get("pods", "p")["metadata"]
+        assert (
+            now["labels"]["sanfran.dev/controller"],
+            now["annotations"]["sanfran.dev/term"],
+        ) == (
+            "one",
+            "5",
+        )
+        await two.delete("p")  # which it never owned
+        assert "p" in server.objects.of["pods"]
+
+
+async def test_a_controller_that_stood_still_deletes_no_pod_that_changed_hands(
+    api: KubeApi, server: ApiServer, tmp_path: Path
+) -> None:
+    labels = {"sanfran.dev/release": "test", "sanfran.dev/controller": "one"}
+    notes = {"sanfran.dev/term": "4", "sanfran.dev/process": "one-1"}
+    server.objects.create(
+        "pods", {"metadata": {"name": "p", "labels": labels, "annotations": notes}}
+    )
+    async with provider(api, tmp_path, "one") as one:
+        server.silent = True
+        change = {
+            "labels": {"sanfran.dev/controller": "two"},
+            "annotations": {"sanfran.dev/term": "5"},
+        }
+        server.objects.change("pods", "p", {"metadata": change})
+        await one.delete("p")
+        assert "p" in server.objects.of["pods"]
