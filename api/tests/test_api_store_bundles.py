@@ -112,3 +112,59 @@ async def test_uploads_of_the_same_large_bundle_at_once_share_it(store: Store) -
         assert raw is not None
         assert records.read_bundle(raw) == records.BundleRow(len(content), 5, len(content))
     assert has_bundle(store, content)
+
+
+async def test_what_a_controller_that_is_behind_may_still_run_is_kept(tmp_path: Path) -> None:
+    clock = Clock()
+    applied = 0
+    settings = {"keep_versions": 2, "clock": clock, "applied": lambda: applied}
+    async with opened(tmp_path, **settings) as store:
+        made = [await store.create(function("a"), bundle(b"0"))]
+        made += [await store.update("a", same, bundle(b"%d" % number)) for number in range(1, 6)]
+
+        async def kept() -> list[int]:
+            clock.ahead += GRACE_SECONDS + 1
+            await store.sweep()
+            return [number for number in range(len(made)) if has_bundle(store, b"%d" % number)]
+
+        assert len(store.versions("a")) == 6
+        assert await kept() == [0, 1, 2, 3, 4, 5]
+        applied = made[2].revision  # it may run the third version, and none before
+        made.append(await store.update("a", same, bundle(b"6")))
+        assert [one.version for one in store.versions("a")] == [7, 6, 5, 4, 3]
+        assert await kept() == [0, 1, 2, 3, 4, 5, 6], "nobody has applied what let go of them"
+        applied = made[6].revision
+        assert await kept() == [2, 3, 4, 5, 6]
+        made.append(await store.update("a", same, bundle(b"7")))
+        assert [one.version for one in store.versions("a")] == [8, 7]
+        revision = await store.delete("a")
+        assert await kept() == [2, 3, 4, 5, 6, 7]
+        applied = revision
+        assert await kept() == []
+
+
+async def test_a_bundle_that_is_needed_again_and_let_go_again_has_its_whole_grace(
+    tmp_path: Path,
+) -> None:
+    clock = Clock()
+    async with opened(tmp_path, clock=clock) as store:
+        await store.create(function("a"), bundle(b"1"))
+        await store.delete("a")
+        with store._environment.read() as txn:
+            noted = records.read_note(
+                txn.get(
+                    hashlib.sha256(b"1").digest(), db=store._environment.databases["unreferenced"]
+                )
+            )
+        await store.create(function("b"), bundle(b"1"))
+        with store._environment.read() as txn:
+            assert txn.stat(store._environment.databases["unreferenced"])["entries"] == 0
+        await store.delete("b")
+        with store._environment.read() as txn:
+            again = records.read_note(
+                txn.get(
+                    hashlib.sha256(b"1").digest(), db=store._environment.databases["unreferenced"]
+                )
+            )
+        assert again.revision > noted.revision
+        assert again.ms >= noted.ms

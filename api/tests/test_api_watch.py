@@ -1,8 +1,9 @@
 """Watching functions over gRPC, and changes that wait for those who watch."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ from grpclib.client import Channel
 from grpclib.const import Cardinality
 from sanfran_api import watch
 from sanfran_api.store import transactions
+from sanfran_api.store.store import Store
+from sanfran_api.watch import Watchers
 from sanfran_common.rpc.channel import open_channel
 from sanfran_proto.sanfran import v1 as pb
+
+from api.tests.stores import bundle, function, opened, same
 
 METHOD = "/sanfran.v1.Api/WatchFunctions"
 
@@ -334,3 +339,100 @@ async def test_without_any_controller_a_change_says_that_nobody_has_applied_it(
     monkeypatch.setattr(watch, "ABSENCE_PATIENCE", 0.05)
     async with run_api(controllers=f"unix:{tmp_path}/controller.sock") as api:
         assert (await api.create("hello")).json()["applied"] is False
+
+
+async def test_nothing_counts_as_applied_everywhere_before_every_live_controller_says_so() -> None:
+    watchers = Watchers(expected=True)
+    assert watchers.applied_everywhere() == 0, "one may have died and left pods"
+    with watchers.attach("process", "one") as one, watchers.attach("other", "two") as two:
+        for watcher, sent in ((one, 5), (two, 7)):
+            for revision in range(1, sent + 1):
+                watcher._owe(revision)
+        assert watchers.applied_everywhere() == 0
+        for revision in (1, 2, 4):
+            one.applied(revision)
+        for revision in range(1, 8):
+            two.applied(revision)
+        assert watchers.applied_everywhere() == 2
+        one.applied(3)
+        assert watchers.applied_everywhere() == 4
+        one.told_live(["one", "two", "three"])
+        assert watchers.applied_everywhere() == 0, "the third one is not here to say so"
+        one.told_live(["one", "two"])
+        assert watchers.applied_everywhere() == 4
+    assert Watchers().applied_everywhere() > 1 << 60, "there are no controllers"
+
+
+@pytest.mark.parametrize("kept", [10_000, 7])
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_watch_that_is_cut_again_and_again_misses_nothing_and_repeats_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, kept: int
+) -> None:
+    monkeypatch.setattr(watch, "HISTORY_PAGE", 3)
+    monkeypatch.setattr(watch, "SNAPSHOT_PAGE", 2)
+    monkeypatch.setattr(transactions, "HISTORY", kept)
+    rng = random.Random(seed)
+    watchers = Watchers()
+    done: dict[int, tuple[str, int | None]] = {}  # by revision
+
+    async def changes(store: Store) -> None:
+        there: set[str] = set()
+        for _ in range(200):
+            name = f"f{rng.randint(0, 7)}"
+            if name not in there:
+                made = await store.create(function(name), bundle(b"1"))
+                there.add(name)
+            elif rng.random() < 0.3:
+                done[await store.delete(name)] = (name, None)
+                there.discard(name)
+                continue
+            else:
+                made = await store.update(name, same, None)
+            done[made.revision] = (name, made.version.version)
+            if rng.random() < 0.2:
+                await asyncio.sleep(0)
+        made = await store.create(function("last"), bundle(b"1"))  # which nothing hides
+        done[made.revision] = ("last", 1)
+
+    async with opened(tmp_path, changed=watchers.changed, keep_versions=200) as store:
+        state: dict[str, int] = {}
+        seen: list[int] = []
+        revision = first = store.revision
+        changing = asyncio.create_task(changes(store))
+        while "last" not in state:
+            with watchers.attach("follower") as watcher:
+                fresh: dict[str, int] = {}
+                async with aclosing(watcher.events(store, revision)) as events:
+                    for _ in range(rng.randint(1, 12)):
+                        if "last" in state:
+                            break
+                        try:
+                            event = await anext(events)
+                        except watch.TooFarBehind:
+                            break
+                        if not event.revision:
+                            assert event.put is not None
+                            fresh[event.put.name] = event.put.version
+                        elif event.synced is not None:
+                            if event.synced.complete:
+                                state = fresh
+                        else:
+                            assert event.revision > revision, "repeated, or out of order"
+                            seen.append(event.revision)
+                            if event.put is not None:  # a snapshot may have had a newer one
+                                known = state.get(event.put.name, 0)
+                                state[event.put.name] = max(known, event.put.version)
+                            else:
+                                state.pop(event.deleted or "", None)
+                        revision = max(revision, event.revision)
+        await changing
+        there = {one.name: one.version for one, _ in store.page("", 100).functions}
+    assert state == there
+    assert len(seen) == len(set(seen))
+    if kept > 1000:  # no snapshot: each change, but versions of what was deleted later
+        last = {name: at for at, (name, version) in done.items() if version is None}
+        wanted = {
+            at for at, (name, version) in done.items() if version is None or at > last.get(name, 0)
+        }
+        assert wanted <= set(seen)
+        assert min(done) == first + 1
