@@ -13,6 +13,8 @@ import httpx
 import psutil
 import pytest
 from sanfran_api.builds.cache import BuildCache
+from sanfran_api.builds.npm import NpmLimits, Run
+from sanfran_api.bundles.layout import Limits
 from sanfran_proto.sanfran import v1 as pb
 
 from tests.npm_registry import NpmRegistry, tarball
@@ -466,3 +468,42 @@ async def test_the_source_that_a_client_names_stays_with_its_code(
     assert (await send(api, "a", code, update=True)).json()["source"] == ""
     refused = await send(api, "a", code, update=True, source="x" * 201)
     assert refused.json()["error"]["field"] == "source"
+
+
+async def test_a_folder_of_its_own_in_the_archive_is_built_like_its_content(
+    api: Any, registry: NpmRegistry
+) -> None:
+    files = {f"shop/{name}": text for name, text in registry.lock("left").items()}
+    made = await send(api, "a", tar({**files, "shop/index.js": INDEX}))
+    assert made.status_code == 201, made.text
+    found = await files_of(api, made.json()["digest"])
+    assert {"index.js", "package.json", "node_modules/left/index.js"} <= set(found)
+    own = {"shop/node_modules/left/index.js": "mine"}
+    asked = registry.asked.total()
+    kept = await send(api, "b", tar({**files, **own, "shop/index.js": INDEX}))
+    assert (await files_of(api, kept.json()["digest"]))["node_modules/left/index.js"] == b"mine"
+    assert registry.asked.total() == asked
+
+
+@pytest.mark.parametrize(
+    ("lines", "code", "status", "says"),
+    [
+        (["npm error code ENOSPC", "npm error no space left"], 1, 507, "disk"),
+        (["npm error code EFBIG"], 1, 413, "dependencies"),
+        (["npm error code ECONNREFUSED", "npm error connect"], 1, 502, "ECONNREFUSED"),
+        (["npm error code E404", "npm error 404 not there"], 1, 422, "not there"),
+        (["FATAL ERROR: JavaScript heap out of memory"], -6, 422, "--build-memory"),
+        (["something odd"], 7, 422, "exit code 7"),
+        ([], -9, 422, "signal 9"),
+    ],
+)
+def test_the_end_of_npm_is_told_by_whose_fault_it_is(
+    lines: list[str], code: int, status: int, says: str
+) -> None:
+    limits = NpmLimits(timeout=1, memory=1, output=1)
+    run = Run("npm ci", limits, Limits(upload_bytes=1, unpacked_bytes=1, files=1), Path(), print)
+    for line in lines:
+        run.heard(line.encode())
+    error = run.failure(code)
+    assert error.http_status == status
+    assert says in str(error)

@@ -20,7 +20,7 @@ from sanfran_common.lifecycle import OwnedTasks
 
 from sanfran_api.bundles.layout import Limits
 from sanfran_api.disk import NO_ROOM, store_full
-from sanfran_api.errors import BuildFailed, RegistryFailed, TooLarge
+from sanfran_api.errors import ApiError, BuildFailed, RegistryFailed, TooLarge
 
 Say = Callable[[str], object]
 """Takes one line for who waits."""
@@ -143,7 +143,7 @@ class Npm:
             *(f"--cache={cache}", f"--userconfig={home / '.npmrc'}"),
             *(f"--globalconfig={home / 'npmrc'}", f"--prefix={work}"),
         ]
-        run = _Run(f"npm {command}", self._limits, self._tree, work, say)
+        run = Run(f"npm {command}", self._limits, self._tree, work, say)
         await run.run(self._confined(npm, work, home, cache), self._variables(home))
 
     def _confined(self, command: list[str], work: Path, home: Path, cache: Path) -> list[str]:
@@ -171,7 +171,7 @@ class Npm:
         }
 
 
-class _Run:
+class Run:
     """One process."""
 
     def __init__(self, what: str, limits: NpmLimits, tree: Limits, work: Path, say: Say) -> None:
@@ -184,6 +184,7 @@ class _Run:
         self._dead = threading.Lock()
 
     async def run(self, command: list[str], environ: dict[str, str]) -> None:
+        """Starts it and returns when it has done its work; see `Npm.install` for what it raises."""
         child = self._start(command, environ)
         waiter = ThreadPoolExecutor(1, thread_name_prefix="wait for npm")
         ended = asyncio.get_running_loop().run_in_executor(waiter, self._wait, child)
@@ -208,7 +209,7 @@ class _Run:
             if child.stdout is not None:
                 child.stdout.close()
         if code:
-            raise self._failure(code)
+            raise self.failure(code)
 
     def _start(self, command: list[str], environ: dict[str, str]) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -223,6 +224,10 @@ class _Run:
 
     def _wait(self, child: subprocess.Popen[bytes]) -> int:
         """In a thread: waits for the end, ends what it has left behind, and reaps it."""
+        if not hasattr(os, "waitid"):  # macOS, before Python 3.13
+            child.wait()
+            _kill_session(child.pid)
+            return child.returncode
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         with self._dead:
             # As long as its leader is not reaped, the number of the session is its own.
@@ -247,18 +252,19 @@ class _Run:
                 size += len(part)
                 *lines, rest = re.split(rb"[\r\n]+", rest + part)
                 for line in lines:
-                    self._line(line)
+                    self.heard(line)
                 if size > self._limits.output:
                     raise BuildFailed(
                         f"{self._what} wrote more than {self._limits.output} bytes of output and was "
                         "ended; the service's --build-output is the limit"
                     )
                 rest = rest[-MAX_LINE:]
-            self._line(rest)
+            self.heard(rest)
         finally:
             transport.close()
 
-    def _line(self, raw: bytes) -> None:
+    def heard(self, raw: bytes) -> None:
+        """Takes a line of output."""
         line = raw.decode(errors="replace").rstrip()[:MAX_LINE]
         if line and not NOISE.match(line.removeprefix("npm error ")):
             self._lines.append(line)
@@ -300,7 +306,7 @@ class _Run:
             "service's --build-memory is the limit. Upload the folder with its node_modules"
         )
 
-    def _failure(self, code: int) -> Exception:
+    def failure(self, code: int) -> ApiError:
         """What npm said, by whose fault it is."""
         said = [line.removeprefix("npm error ") for line in self._lines if _is_error(line)]
         npm_code = next((line[5:] for line in said if line.startswith("code ")), "")

@@ -125,10 +125,9 @@ class Layout:
             if member.target is not None:
                 self.resolve(path)
 
-    def has_folder(self, path: str) -> bool:
-        """Whether anything lies below the path."""
-        prefix = f"{path}/"
-        return any(one.startswith(prefix) for one in self._members)
+    def has(self, path: str) -> bool:
+        """Whether there is a file, a link, or a folder with something in it at the path."""
+        return path in self._members or any(one.startswith(f"{path}/") for one in self._members)
 
     def members(self) -> list[Member]:
         """All files and links, by path."""
@@ -218,6 +217,7 @@ class Layout:
         self._members = {
             path[cut:]: replace(member, path=path[cut:]) for path, member in self._members.items()
         }
+        self._folders = {path[cut:] for path in self._folders if path.startswith(f"{top}/")}
 
 
 def is_litter(name: str) -> bool:

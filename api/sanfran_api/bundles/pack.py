@@ -188,9 +188,7 @@ def open_upload(
             entry = find_entry(
                 _content(layout, "package.json", MAX_PACKAGE_JSON), partial(_find, layout)
             )
-            plan = plan_build(
-                lambda path: _content(layout, path, MAX_LOCK), layout.has_folder(MODULES)
-            )
+            plan = plan_build(lambda path: _content(layout, path, MAX_LOCK), layout.has(MODULES))
         return _Opened(layout, entry, plan, files.pop_all())
 
 
