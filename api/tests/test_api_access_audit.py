@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 def entry(user: str = "vik", *, changes: bool = True) -> Entry:
     made = Entry("updateFunction", via="rest", address="10.0.0.1", changes=changes)
     made.user = user
+    made.admitted = bool(user)
     made.function = "hello"
     return made
 
@@ -64,6 +65,8 @@ async def test_strangers_cannot_fill_the_log(tmp_path: Path) -> None:
     async with Audit(tmp_path / "audit") as audit:
         for _ in range(STRANGERS.burst + 20):
             await audit.write(entry(""), "refused", "unauthenticated")
+            await audit.write(entry(""), "failed", "too_many_failures")
+            await audit.write(entry(""), "failed", "busy")
         await audit.write(entry("vik"), "refused", "forbidden")
     assert len(lines(tmp_path / "audit")) == STRANGERS.burst + 1
 

@@ -20,6 +20,7 @@ from typing import Any
 from grpclib import Status
 from sanfran_common.telemetry.logs import get_logger
 
+from sanfran_api.access.errors import TooManyFailures
 from sanfran_api.access.failures import Buckets, Limit, network_of
 from sanfran_api.errors import ApiError
 from sanfran_api.names import shorten
@@ -29,11 +30,15 @@ log = get_logger("audit")
 MAX_KEPT = 10_000
 """Lines without room; changes that ran when the room ended, and refusals after it."""
 STRANGERS = Limit(10, 10.0)
-"""Attempts without credentials that are written down, for each address: anybody can make them."""
+"""Attempts without the right credentials that are written down, for each address: anybody can make them."""
 
 
 MAX_NAMES = 100
 """Of what one operation changes."""
+
+
+REFUSED = frozenset({401, 403})
+"""Statuses of HTTP that stand in the log as `refused`."""
 
 
 class AuditFull(ApiError):
@@ -63,6 +68,8 @@ class Entry:
         self.changes = changes
         self.request_id = request_id
         self.user = ""
+        self.admitted = False
+        """Who it is is known, or nobody is asked: else anybody can make such lines, and they have a limit."""
         self.function = ""
         self.changed: list[str] = []
         """Names of what was given, such as `settings.timeout`."""
@@ -130,7 +137,9 @@ class Audit:
         entry.written = True
         if not (entry.changes or result == "refused"):
             return
-        if result == "refused" and not entry.user:
+        if not entry.admitted:
+            if code == TooManyFailures.code:
+                return
             key, now = network_of(entry.address), monotonic()
             if self._strangers.wait(key, now):
                 return

@@ -16,7 +16,7 @@ from sanfran_common.rpc.roles import refusal
 from sanfran_common.rpc.server import address_of, caller_of
 from sanfran_proto.sanfran import v1 as pb
 
-from sanfran_api.access.audit import Audit, Entry
+from sanfran_api.access.audit import REFUSED, Audit, Entry
 from sanfran_api.access.gate import Gate, check
 from sanfran_api.access.operations import RPC, Needs, Operation
 from sanfran_api.access.privileges import Privilege
@@ -112,7 +112,8 @@ class AdmittedCalls:
                 finally:
                     _CALL.reset(token)
             except ApiError as error:
-                await self._audit.write(entry, "refused", error.code)
+                result = "refused" if error.http_status in REFUSED else "failed"
+                await self._audit.write(entry, result, error.code)
                 raise describe_error(error) from error
             except GRPCError as error:
                 refused = error.status in (Status.UNAUTHENTICATED, Status.PERMISSION_DENIED)
@@ -136,12 +137,14 @@ class AdmittedCalls:
     ) -> Caller:
         if is_service:
             entry.via = "service"
+            entry.admitted = True
             caller = NOBODY_ASKED
         elif operation.needs is Needs.SERVICE:
             raise GRPCError(Status.UNAUTHENTICATED, "metadata authorization: not the secret")
         else:
             caller = (await self._gate.admit(_authorization(stream), entry.address)).caller
             entry.user = caller.name
+            entry.admitted = True
             check(operation, caller, None)
         if operation.changes:
             await self._audit.check()

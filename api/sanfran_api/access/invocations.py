@@ -47,11 +47,10 @@ class Invocations:
                     "private functions need an api service that asks who calls: --auth basic"
                 )
             admitted = await self._gate.admit(asked.authorization, asked.address)
-            entry.user = admitted.caller.name
+            entry.user, entry.admitted = admitted.caller.name, True
             admitted.caller.check(Privilege.INVOKE, asked.function)
         except (Unauthenticated, Forbidden, TooManyFailures) as error:
-            if not isinstance(error, TooManyFailures):
-                await self._audit.write(entry, "refused", error.code)
+            await self._audit.write(entry, "refused", error.code)
             return pb.AuthorizeResponse(
                 status=error.http_status,
                 code=error.code,

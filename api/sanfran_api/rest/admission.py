@@ -8,15 +8,13 @@ from fastapi import Request
 from sanfran_common.telemetry.logs import get_logger
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sanfran_api.access.audit import Audit, Entry, names_of
+from sanfran_api.access.audit import REFUSED, Audit, Entry, names_of
 from sanfran_api.access.gate import Gate, check
 from sanfran_api.access.operations import REST, Needs
 from sanfran_api.access.rules import Caller
 from sanfran_api.names import shorten
 
 log = get_logger("rest")
-
-REFUSED = frozenset({401, 403})
 
 
 def caller_of(request: Request) -> Caller:
@@ -78,7 +76,7 @@ def admission(
         # Of several, a proxy may have looked at another one than we do.
         admitted = await gate.admit(header[0] if len(header) == 1 else ",".join(header), address)
         caller = request.state.caller = admitted.caller
-        entry.user = caller.name
+        entry.user, entry.admitted = caller.name, True
         check(operation, caller, function or None)
         if operation.changes:
             await audit.check()
