@@ -372,7 +372,8 @@ class Fleet(TaskOwner):
     async def _settle(self, pod: Pod, state: pb.PodState) -> None:
         match state.phase:
             case pb.PodPhase.GENERIC:
-                await sidecars.warm(pod)
+                if not self.stock.waiting:  # else the first real call does
+                    await sidecars.warm(pod)
                 pod.address = state.address
                 if pod.asked_at is not None:
                     took = time.monotonic() - pod.asked_at
