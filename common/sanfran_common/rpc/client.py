@@ -13,9 +13,9 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from grpclib import GRPCError, Status
 from grpclib.client import Channel, Stream
@@ -49,6 +49,7 @@ RESOLVE_EVERY = 5.0
 BROKEN = (OSError, StreamTerminatedError, ProtocolError)
 
 Pick = Callable[[frozenset[str]], str]
+T = TypeVar("T")
 
 
 class Unreachable(GRPCError):
@@ -153,12 +154,18 @@ class RpcClient(TaskOwner):
         return channel
 
     @asynccontextmanager
-    async def _call(self, pick: Pick, deadline: Deadline | None) -> AsyncIterator[SomeChannel]:
-        """A channel for one call, whose errors become those that callers know."""
+    async def _call(
+        self,
+        pick: Pick,
+        use: Callable[[SomeChannel], AbstractAsyncContextManager[T]],
+        deadline: Deadline | None,
+    ) -> AsyncIterator[T]:
+        """What a channel is used for in one call, whose errors become those that callers know."""
         address, channel = await self._connect(pick, deadline)
         self._calls[channel] += 1
         try:
-            yield channel
+            async with use(channel) as used:
+                yield used
             self._balancer.succeeded(address)
         except GRPCError:
             self._balancer.succeeded(address)  # it answers; what it says is for the caller
@@ -307,13 +314,16 @@ class _View:
         sent = self._client._metadata  # its own module
         if metadata:
             sent = {**sent, **dict(metadata)}
-        call = self._client._call(self._pick, limit)
         if cardinality is Cardinality.UNARY_UNARY:
+            call = self._client._call(self._pick, nullcontext, limit)
             return _Unary(call, name, reply_type, limit, sent)
-        return _streaming(call, name, cardinality, request_type, reply_type, limit, sent)
 
+        def open_stream(channel: SomeChannel) -> Stream[Any, Any]:
+            return channel.request(
+                name, cardinality, request_type, reply_type, deadline=limit, metadata=sent
+            )
 
-Call = AbstractAsyncContextManager[SomeChannel]
+        return self._client._call(self._pick, open_stream, limit)
 
 
 class _Unary:
@@ -322,7 +332,7 @@ class _Unary:
 
     def __init__(
         self,
-        call: Call,
+        call: AbstractAsyncContextManager[SomeChannel],
         path: str,
         reply_type: type[Any],
         deadline: Deadline | None,
@@ -353,22 +363,3 @@ class _Unary:
                 deadline=self._deadline,
                 metadata=self._metadata,
             )
-
-
-@asynccontextmanager
-async def _streaming(
-    call: Call,
-    path: str,
-    cardinality: Cardinality,
-    request_type: type[Any],
-    reply_type: type[Any],
-    deadline: Deadline | None,
-    metadata: Mapping[str, Any],
-) -> AsyncIterator[Stream[Any, Any]]:
-    async with (
-        call as channel,
-        channel.request(
-            path, cardinality, request_type, reply_type, deadline=deadline, metadata=metadata
-        ) as stream,
-    ):
-        yield stream
