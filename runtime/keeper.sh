@@ -124,11 +124,15 @@ while :; do
   meet || continue
   while next_order; do
     case $order in
-      start) start "$about" ;;
+      start)
+        echo "keeper: a runtime starts"
+        start "$about"
+        ;;
       memory) memory "$about" ;;
       hello) echo "hello $about" >&4 ;;
       end)
         clear_away
+        echo "keeper: everything that ran was cleared away"
         echo "ended $about" >&4
         ;;
     esac
