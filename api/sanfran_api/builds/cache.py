@@ -33,7 +33,7 @@ class BuildCache:
     def open(self) -> None:
         """Makes the folders, and removes what a service that was killed has left half done."""
         shutil.rmtree(self._running, ignore_errors=True)
-        for path in (self._running, self._modules, self.downloads):
+        for path in (self._running.parent, self._running, self._modules, self.downloads):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in self._modules.glob("*.partial"):
             path.unlink(missing_ok=True)

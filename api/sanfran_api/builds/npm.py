@@ -18,6 +18,7 @@ from pathlib import Path
 
 from sanfran_common.lifecycle import OwnedTasks
 
+from sanfran_api.builds.session import kill_session, memory_of
 from sanfran_api.bundles.layout import Limits
 from sanfran_api.disk import NO_ROOM, store_full
 from sanfran_api.errors import ApiError, BuildFailed, RegistryFailed, TooLarge
@@ -57,7 +58,6 @@ UNREACHABLE = frozenset(
 )
 """npm's codes for a registry that cannot be reached, or fails itself."""
 NOISE = re.compile(r"(A complete log of this run|Log files were not written|\s+at |\s*$)")
-PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,18 +226,18 @@ class Run:
         """In a thread: waits for the end, ends what it has left behind, and reaps it."""
         if not hasattr(os, "waitid"):  # macOS, before Python 3.13
             child.wait()
-            _kill_session(child.pid)
+            kill_session(child.pid)
             return child.returncode
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         with self._dead:
             # As long as its leader is not reaped, the number of the session is its own.
-            _kill_session(child.pid)
+            kill_session(child.pid)
             return child.wait()
 
     def _kill(self, child: subprocess.Popen[bytes]) -> None:
         with self._dead:
             if child.returncode is None:
-                _kill_session(child.pid)
+                kill_session(child.pid)
 
     async def _read(self, child: subprocess.Popen[bytes]) -> None:
         assert child.stdout is not None
@@ -273,7 +273,7 @@ class Run:
     async def _watch_memory(self, session: int) -> None:
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            if await asyncio.to_thread(_memory_of, session) > self._limits.memory:
+            if await asyncio.to_thread(memory_of, session) > self._limits.memory:
                 raise self._too_hungry()
 
     async def _watch_folder(self) -> None:
@@ -331,41 +331,6 @@ class Run:
 
 def _is_error(line: str) -> bool:
     return line.startswith("npm error ")
-
-
-def _kill_session(leader: int) -> None:
-    """Kills the group of a session's leader, and whatever else is in its session (Linux)."""
-    with suppress(ProcessLookupError, PermissionError):  # macOS: EPERM for a group of zombies
-        os.killpg(leader, signal.SIGKILL)
-    for pid in _session(leader):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def _memory_of(session: int) -> int:
-    """Bytes that no file backs, of all processes of a session; 0 where that cannot be known."""
-    total = 0
-    for pid in _session(session):
-        with suppress(OSError, IndexError):
-            # size, resident, and of these backed by files, in pages: proc(5)
-            pages = Path(f"/proc/{pid}/statm").read_text().split(None, 3)
-            total += (int(pages[1]) - int(pages[2])) * PAGE
-    return total
-
-
-def _session(leader: int) -> list[int]:
-    if sys.platform != "linux":
-        return []
-    found: list[int] = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with suppress(OSError, IndexError):
-                # After the name, in parentheses, which may contain anything: state, parent, group,
-                # session.
-                stat = Path(f"/proc/{entry}/stat").read_bytes().rpartition(b")")[2].split(None, 4)
-                if int(stat[3]) == leader:
-                    found.append(int(entry))
-    return found
 
 
 def find_node() -> Path:
