@@ -398,6 +398,8 @@ class Fleet(TaskOwner):
                         await asyncio.sleep(LINGER)
                 log.info("pod left behind, recycled", pod=pod.name, phase=state.phase.name)
                 self._recycle(pod, activation)
+            case pb.PodPhase.STARTING if not self.stock.waiting:
+                await sidecars.warm(pod)
             case _:
                 pass  # starting or recycling: the next state tells more
 

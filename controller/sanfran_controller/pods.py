@@ -47,6 +47,7 @@ class Pod:
         "state",
         "term",
         "waits",
+        "warm",
     )
 
     def __init__(self, name: str, asked_at: float | None) -> None:
@@ -61,6 +62,7 @@ class Pod:
 
         # Of its sidecar, once that is called.
         self.sidecar: pb.SidecarStub | None = None
+        self.warm = False  # the channel to it is
         self.attendant: asyncio.Task[None] | None = None
         self.address = ""  # of the runtime's HTTP server; new with every process
 

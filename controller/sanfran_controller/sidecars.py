@@ -33,13 +33,16 @@ DEFAULT_GRACE_MS = 60_000
 
 
 async def warm(pod: Pod) -> None:
-    """Makes the first real call on the channel as fast as any.
+    """Makes the first real call on the channel as fast as any, once.
 
     Raises:
         GRPCError: the sidecar does not answer.
     """
+    if pod.warm:
+        return
     for _ in range(WARMING_CALLS):
         await pod.calls.get_state(pb.GetStateRequest(), timeout=CALL_TIMEOUT)
+    pod.warm = True
 
 
 async def drain(pod: Pod, activation: Activation, timeout: float) -> int:

@@ -240,7 +240,7 @@ class SimHost(pb.PodHostBase):
         return pb.Pod(
             name=pod.name,
             controller=pod.controller,
-            sidecar_address=f"unix:{self.folder}/{pod.name}",
+            sidecar_address=f"unix:{self.folder}/{pod.name}" if pod.server is not None else "",
             ready=pod.server is not None,
             term=pod.term,
         )

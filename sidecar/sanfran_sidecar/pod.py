@@ -49,7 +49,8 @@ DRAIN_ANSWER = 5.0
 its event loop, and then it takes no new request either."""
 
 WATCH_PAUSE = 0.02
-"""Seconds between a change, other than the end, and its telling: more than a usual activation."""
+"""Seconds between a change and its telling: more than a usual activation. That it is generic, and its end, are
+told at once."""
 
 
 class Pod:
@@ -139,7 +140,7 @@ class Pod:
     async def watch(self) -> AsyncGenerator[pb.PodState, None]:
         """The state now, then the newest soon after each change, until the pod is gone.
 
-        The end is told at once, and once more with the last words. The rest can wait: whoever
+        That it is generic is told at once, and the end; that once more with the last words. The rest can wait: whoever
         ordered it has its answer, and an activation would pay for the telling (0.6 ms of 10).
         """
         told = None
@@ -370,7 +371,7 @@ class Pod:
         self.phase = advance(self.phase, event)
         if self._telling is not None:
             self._telling.cancel()
-        if self.phase is Phase.GONE:
+        if event in (Event.END, Event.READY):
             self._changes.notify()
         else:
             loop = asyncio.get_running_loop()

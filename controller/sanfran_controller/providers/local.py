@@ -138,7 +138,9 @@ class LocalPods:
 
 
 def _seen(pod: pb.Pod) -> PodSeen:
-    return PodSeen(pod.name, pod.controller, pod.sidecar_address, pod.ready, pod.term)
+    # Its sidecar answers from the moment that its address is told; its process is ready later.
+    answers = bool(pod.sidecar_address)
+    return PodSeen(pod.name, pod.controller, pod.sidecar_address, answers, pod.term)
 
 
 def _live(live: pb.LiveControllers) -> ControllersListed:
