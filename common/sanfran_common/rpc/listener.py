@@ -10,6 +10,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any, Self
 
 from grpclib.protocol import H2Protocol
@@ -57,6 +58,7 @@ class TlsListener(TaskOwner):
         self._tls = tls
         self._strangers = strangers
         self._told = -TELL_EVERY
+        self._accepted: set[socket.socket] = set()
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
         listening.setblocking(False)
@@ -68,6 +70,18 @@ class TlsListener(TaskOwner):
         # Not in `_accept` itself: cancelled before its first step, it would leave the socket open.
         self._accepting.add_done_callback(lambda _: self.sockets[0].close())
         return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await super().__aexit__(kind, error, trace)
+        finally:
+            for connection in self._accepted:  # whose task was cancelled before its first step
+                connection.close()
 
     def close(self) -> None:
         """Accepts no more."""
@@ -88,9 +102,11 @@ class TlsListener(TaskOwner):
                 log.error("connections cannot be accepted", error=str(error))
                 await asyncio.sleep(ACCEPT_PAUSE)
                 continue
+            self._accepted.add(connection)
             self._tasks.spawn(self._shake(connection), name="handshake")
 
     async def _shake(self, connection: socket.socket) -> None:
+        self._accepted.discard(connection)
         now = self._tls.now
         protocol = self._make()
         peer = _name(connection)

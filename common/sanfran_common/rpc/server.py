@@ -215,11 +215,13 @@ class _ClosingServer(Server):
     def __init__(self, handlers: Sequence[Any]) -> None:
         super().__init__(handlers, codec=CODEC)
         self._protocols: set[_TrackedProtocol] = set()
+        self._none_open = asyncio.Event()
 
     def _protocol_factory(self) -> H2Protocol:
         made = super()._protocol_factory()
         tracked = _TrackedProtocol(made.handler, made.config, made.h2_config)
         tracked.all = self._protocols
+        tracked.none_open = self._none_open
         return tracked
 
     def tls_listener(self, tls: Tls, host: str, port: int, *, strangers: bool) -> TlsListener:
@@ -248,17 +250,24 @@ class _ClosingServer(Server):
             protocol.processor.close(reason="server stopped")
         try:
             async with asyncio.timeout(CLOSE_PATIENCE):
-                await self.wait_closed()
+                await self._wait_all_closed()
         except TimeoutError:
             for protocol in tuple(self._protocols):
                 protocol.transport.abort()
-            await self.wait_closed()
+            await self._wait_all_closed()
+
+    async def _wait_all_closed(self) -> None:
+        while self._protocols:
+            self._none_open.clear()
+            await self._none_open.wait()
+        await self.wait_closed()
 
 
 class _TrackedProtocol(Protocol):
     """Answers unary calls itself, and leaves others to grpclib."""
 
     all: set[_TrackedProtocol]
+    none_open: asyncio.Event
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -292,6 +301,8 @@ class _TrackedProtocol(Protocol):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.all.discard(self)
+        if not self.all:
+            self.none_open.set()
         super().connection_lost(exc)
 
 
