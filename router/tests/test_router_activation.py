@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -214,3 +215,19 @@ async def test_a_deletion_answers_all_who_wait() -> None:
         it.table.apply(RouteFacts(name="hello", controller="c", sequence=9, deleted=True))
         it.activator.dispatch(it.function)
         assert waiter.problem is errors.NOT_FOUND
+
+
+async def test_whoever_waits_for_a_function_that_turns_private_is_not_asked_for_any_more() -> None:
+    async with rig() as it:
+        stranger, known = it.wait(), it.wait()
+        stranger.granted = False
+        await asyncio.sleep(0)
+        # Told by a watch, without any pod: the next question would say that all who wait may.
+        it.table.apply(replace(it.route(), private=True))
+        it.activator.dispatch(it.function)
+        assert stranger.rerouted
+        assert not known.rerouted
+        assert it.activator.waiting == 1
+        it.answers.put_nowait(replace(it.route("a"), private=True))
+        await known.done.wait()
+        assert stranger.endpoint is None
