@@ -17,6 +17,7 @@ from bench import (
     router_workers,
     runtime,
     scenarios,
+    store,
     warm,
 )
 
@@ -36,6 +37,7 @@ BENCHMARKS = {
     "pods": pods.report,
     "load": load_function.report,
     "scenarios": scenarios.report,
+    "store": store.report,
 }
 GROUPS = {"router": [name for name in BENCHMARKS if name == "warm" or name.startswith("router-")]}
 

@@ -2,6 +2,9 @@
 
 import asyncio
 import hashlib
+import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +108,39 @@ async def test_a_store_that_lmdb_gave_up_on_ends_the_service(tmp_path: Path) -> 
             await store.create(function("a"), bundle(b"1"))
     async with opened(tmp_path) as store:
         await store.create(function("a"), bundle(b"1"))
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 6 MB; `mount -o remount,size=` makes it larger."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root may make a small disk")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("size", [2000, 150_000, 1_500_000])
+async def test_a_disk_without_room_is_507_and_when_there_is_room_all_goes_on(
+    small_disk: Path, size: int
+) -> None:
+    stored: dict[str, bytes] = {}
+    async with opened(small_disk) as store:
+        with pytest.raises(StoreFull) as caught:
+            await fill(store, size, stored)
+        assert caught.value.http_status == 507
+        assert stored
+        for name, content in stored.items():
+            assert content_of(store, store.get(name).digest) == content
+        larger = ["mount", "-o", "remount,size=40m", str(small_disk)]
+        subprocess.run(larger, check=True)  # noqa: ASYNC221
+        made = await store.create(function("later"), bundle(b"now there is room"))
+        assert content_of(store, made.version.digest) == b"now there is room"
+    async with opened(small_disk) as store:
+        for name, content in stored.items():
+            assert content_of(store, store.get(name).digest) == content
+        assert store.get("later") == made.version

@@ -21,7 +21,6 @@ from typing import IO, Any, cast
 
 import lmdb
 import zstandard
-from sanfran_proto.sanfran import v1 as pb
 
 from sanfran_api.errors import BadRequest
 from sanfran_api.store import records
@@ -156,8 +155,7 @@ class _Judge:
             numbers = _need(self._get("numbers", name), f"{name!r} without a number")
             if number > numbers:
                 raise ValueError(f"version {key!r} is beyond the last number")
-            _, message = records.read_version(value)
-            digest = bytes.fromhex(pb.FunctionVersion.parse(message).digest)
+            digest = bytes.fromhex(records.read_version(value).digest)
             references[digest] = references.get(digest, 0) + 1
         for name, value in self._rows("functions"):
             functions += 1

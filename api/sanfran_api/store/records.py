@@ -24,6 +24,9 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from sanfran_common.rpc.codec import CODEC
+from sanfran_proto.sanfran import v1 as pb
+
 SCHEMA = 2
 """Grows when an older service could not read what a newer one writes; see `migrations`."""
 DATABASES = (
@@ -123,14 +126,25 @@ def version_key(name: str, version: int) -> bytes:
     return version_prefix(name) + u64(version)
 
 
-def version(revision: int, message: bytes) -> bytes:
+def version(revision: int, version: pb.FunctionVersion) -> bytes:
     """Value in `versions`."""
-    return u64(revision) + message
+    return u64(revision) + CODEC.encode(version, pb.FunctionVersion)
 
 
-def read_version(raw: bytes) -> tuple[int, bytes]:
-    """The opposite."""
-    return read_u64(raw[:8]), raw[8:]
+def read_version(raw: bytes) -> pb.FunctionVersion:
+    """The opposite: the version."""
+    found: pb.FunctionVersion = CODEC.decode(raw[8:], pb.FunctionVersion)
+    return found
+
+
+def revision_of(raw: bytes) -> int:
+    """The opposite: the revision that made it."""
+    return read_u64(raw[:8])
+
+
+def without_revision(raw: bytes) -> bytes:
+    """What is the same wherever the version is stored."""
+    return raw[8:]
 
 
 def sealed(secrets: Mapping[str, bytes]) -> bytes:

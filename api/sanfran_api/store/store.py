@@ -205,7 +205,7 @@ class Store:
             while found and cursor.key().startswith(prefix):
                 raws.append(cursor.value())
                 found = cursor.next()
-        return [pb.FunctionVersion.parse(records.read_version(raw)[1]) for raw in reversed(raws)]
+        return [records.read_version(raw) for raw in reversed(raws)]
 
     def page(self, after: str, limit: int, *, reveal: bool = False) -> Page:
         """Functions whose names are greater than `after`, in order.
@@ -460,7 +460,7 @@ class Store:
                 for key, number in names:
                     head = self._txn_get(txn, "functions", key)
                     current = head and self._txn_get(txn, "versions", key + b"\0" + head[:8])
-                    message = records.read_version(current)[1] if current else None
+                    message = records.without_revision(current) if current else None
                     known[key.decode()] = Known(records.read_u64(number), message)
                 if not after:
                     return known, self._revision(txn)
@@ -516,7 +516,7 @@ class Store:
     ) -> pb.FunctionVersion:
         raw = self._txn_get(txn, "versions", records.version_key(name, version))
         assert raw is not None, f"{name} has no version {version}"
-        found = pb.FunctionVersion.parse(records.read_version(raw)[1])
+        found = records.read_version(raw)
         return self._sealing(txn).reveal(found) if reveal else found
 
     def _event(
@@ -527,5 +527,5 @@ class Store:
         raw = self._txn_get(txn, "versions", records.version_key(change.name, change.version))
         if raw is None:
             return None
-        found = pb.FunctionVersion.parse(records.read_version(raw)[1])
+        found = records.read_version(raw)
         return pb.FunctionEvent(revision=revision, put=self._sealing(txn).reveal(found))

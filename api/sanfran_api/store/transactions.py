@@ -163,10 +163,11 @@ class Tables:
             other = known.get(name)
             if other is None or other.number < head.version:
                 continue
-            current = self._current(name)
-            if bytes(current) != other.current:
+            current = self._get("versions", records.version_key(name, head.version))
+            assert current is not None, f"{name} has no version {head.version}"
+            if records.without_revision(current) != other.current:
                 self._put("numbers", name.encode(), records.u64(other.number))
-                self._again(current, by)
+                self._again(records.read_version(current), by)
         for name, other in known.items():
             own = self._get("numbers", name.encode())
             if own is None or records.read_u64(own) < other.number:
@@ -268,9 +269,7 @@ class Tables:
         version = replace_version(without_values(version), number, digest, row.size)
         revision = self._change(Change(name, number))
         self._put("numbers", name.encode(), records.u64(number))
-        self._put(
-            "versions", records.version_key(name, number), records.version(revision, bytes(version))
-        )
+        self._put("versions", records.version_key(name, number), records.version(revision, version))
         self.sealing.put(name, number, sealed)
         self._put("functions", name.encode(), records.head(Head(number, revision)))
         self._drop_versions(name, number - self._keep)
@@ -304,14 +303,13 @@ class Tables:
                 if up_to is not None and records.read_u64(key[len(prefix) :]) > up_to:
                     break
                 found = cursor.next()
-                if up_to is not None and self._applied < records.read_version(cursor.value())[0]:
+                if up_to is not None and self._applied < records.revision_of(cursor.value()):
                     break  # the one that replaced it is not known everywhere
                 dropped.append((key, value))
         for key, value in dropped:
             self._txn.delete(key, db=self._db["versions"])
             self.sealing.drop(name, records.read_u64(key[len(prefix) :]))
-            _, message = records.read_version(value)
-            self._release(bytes.fromhex(pb.FunctionVersion.parse(message).digest))
+            self._release(bytes.fromhex(records.read_version(value).digest))
 
     def _release(self, digest: bytes) -> None:
         raw = self._get("bundles", digest)
@@ -352,7 +350,7 @@ class Tables:
 
     def _version(self, name: str, number: int) -> pb.FunctionVersion | None:
         raw = self._get("versions", records.version_key(name, number))
-        return pb.FunctionVersion.parse(records.read_version(raw)[1]) if raw is not None else None
+        return records.read_version(raw) if raw is not None else None
 
     def _before(self, name: str, number: int) -> pb.FunctionVersion | None:
         """The version before a number, of those that are kept."""
@@ -362,7 +360,7 @@ class Tables:
                 return None
             if not cursor.key().startswith(prefix):
                 return None
-            return pb.FunctionVersion.parse(records.read_version(cursor.value())[1])
+            return records.read_version(cursor.value())
 
     def _head(self, name: str) -> Head:
         raw = self._get("functions", name.encode())
