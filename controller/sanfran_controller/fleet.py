@@ -30,6 +30,7 @@ from sanfran_controller.listener import FleetListener
 from sanfran_controller.pods import Activation, Pod
 from sanfran_controller.pool import Pool, PoolAction, PoolFacts
 from sanfran_controller.providers import (
+    NotCreated,
     PodNews,
     PodProvider,
     PodSeen,
@@ -334,6 +335,9 @@ class Fleet(TaskOwner):
             self._pool.provider_full(self.facts().pods - 1, time.monotonic(), str(error))
             pod.asked_at = None  # not a start that failed
             self.end(pod, f"not created: {error}", expected=True, exists=False)
+            return
+        except NotCreated as error:
+            self.end(pod, f"not created: {error}", exists=False)
             return
         except ProviderError as error:
             # It may have been created all the same: hence not only forgotten, but deleted.

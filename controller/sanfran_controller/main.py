@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -36,6 +36,9 @@ from sanfran_controller.scaling import ScalingPolicy
 from sanfran_controller.service import ControllerService
 from sanfran_controller.updates import Updates
 
+FIRST_POD: dict[str, float | None] = {"local": None, "kubernetes": 30.0}
+"""Seconds that readiness waits for the first pod. In a cluster without room it would wait for those of the controllers
+that this one is to follow, which wait for its readiness."""
 START_TIMEOUTS = {"local": 30.0, "kubernetes": 120.0}
 """Seconds, where none are set."""
 CLUSTER_START = 3.0
@@ -146,7 +149,7 @@ async def serve(config: ControllerConfig, life: Lifecycle) -> None:
                 ) as server:
                     adoption.serves(server.address)
                     if config.pool_size and not functions.warm:
-                        await _until_stop(life, fleet.stock.filled.wait())
+                        await _until_stop(life, _filled(fleet, FIRST_POD[config.provider]))
                     if not life.stopping.is_set():
                         life.ready(rpc=server.address, admin=admin.address)
                     await life.wait_stop()
@@ -169,6 +172,12 @@ async def _pods(
         sidecars = tls.to(Role.SIDECAR)
         async with RpcClient(config.pods, secret=config.rpc_secret, tls=sidecars) as host:
             yield LocalPods(host, owner=config.name, process=identity), config.name
+
+
+async def _filled(fleet: Fleet, patience: float | None) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(patience):
+            await fleet.stock.filled.wait()
 
 
 async def _learn(fleet: Fleet, catalog: Catalog, patience: float) -> None:

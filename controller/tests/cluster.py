@@ -328,7 +328,12 @@ class Kubelet:
         ip = f"127.{1 + os.getpid() % 250}.{number // 250}.{1 + number % 250}"
         if not self._there(name, uid):
             return
-        pod.server = await RpcServer([pod], f"{ip}:{PORT}", fence=TermFence()).__aenter__()
+        server = RpcServer([pod], f"{ip}:{PORT}", fence=TermFence())
+        listening = asyncio.ensure_future(server.__aenter__())
+        try:
+            await asyncio.shield(listening)
+        finally:
+            pod.server = await listening  # also when the test is over in this moment
         self.status(name, running(ip, name))
 
     def _there(self, name: str, uid: str) -> bool:

@@ -15,6 +15,7 @@ import aiohttp.web
 import kmock
 import pytest
 from sanfran_common.rpc.balancer import choose_by_key
+from sanfran_controller import main
 from sanfran_controller.providers.kubernetes import connect
 from sanfran_proto.sanfran import v1 as pb
 
@@ -306,6 +307,8 @@ async def test_an_api_server_that_refuses_creates_is_left_alone_and_then_used_ag
     assert len(times) <= 4
     (event,) = world.objects.of["events"].values()
     assert event["reason"] == "CreateFailed"
+    # What was refused, or held back, is not there to be deleted; only of a 5xx that is not known.
+    assert len(world.asked("DELETE pods")) <= (0 if status == 429 else 2)
 
 
 async def test_pods_for_which_there_is_no_room_wait_and_no_more_are_made(world: KubeWorld) -> None:
@@ -504,3 +507,13 @@ async def test_a_function_that_keeps_a_pod_gets_no_second_one_while_pods_of_the_
         world.server.held.set()
         await client.until(lambda: client.routes.get("hello") and client.routes["hello"].endpoints)
         assert len(world.host.activations) == activations
+
+
+async def test_a_controller_without_room_for_a_pod_gets_ready_and_says_why_it_has_none(
+    world: KubeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(main.FIRST_POD, "kubernetes", 1.0)
+    world.kubelet.room = 0
+    async with world.kube() as client:
+        assert (await pool(client)).ready == 0
+        await decided(client, "Insufficient memory")

@@ -83,6 +83,10 @@ class ProviderError(Exception):
     """The provider could not do it; later it may."""
 
 
+class NotCreated(ProviderError):
+    """The pod was not created, for sure; another attempt may succeed later."""
+
+
 class ProviderFull(ProviderError):
     """There is no room for another pod, until one is deleted."""
 
@@ -99,6 +103,7 @@ class PodProvider(Protocol):
 
         Raises:
             ProviderFull: it was not created.
+            NotCreated: neither.
             ProviderError: it was not created, as far as is known.
         """
 

@@ -7,7 +7,7 @@ through to find out. All times are seconds of one monotonic clock.
 
 from __future__ import annotations
 
-from sanfran_controller.providers import ProviderError, ProviderFull
+from sanfran_controller.providers import NotCreated, ProviderFull
 
 RATE, BURST = 50.0, 100.0
 """Creates per second in the long run, and at once, of one controller: what ten nodes can start."""
@@ -33,10 +33,10 @@ class CreateGate:
 
         Raises:
             ProviderFull: there was no room a moment ago.
-            ProviderError: creates failed a moment ago.
+            NotCreated: creates failed a moment ago.
         """
         if self._refusals and (now < self._until or self._probing):
-            raise (ProviderFull if self._full else ProviderError)(self._why)
+            raise (ProviderFull if self._full else NotCreated)(self._why)
         self._probing = self._refusals > 0
         self._tokens = min(self._tokens + (now - self._counted) * RATE, BURST)
         self._counted = now

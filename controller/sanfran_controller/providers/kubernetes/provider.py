@@ -15,6 +15,7 @@ from sanfran_common.telemetry.logs import get_logger
 from sanfran_controller import metrics
 from sanfran_controller.providers import (
     ControllersListed,
+    NotCreated,
     PodNews,
     PodSeen,
     PodsListed,
@@ -391,11 +392,14 @@ class KubernetesPods:
         quota = error.status == 403 and "exceeded quota" in error.message
         if error.status == 409:
             self._gate.worked()  # the name is taken, which says nothing about others
-            return error
+            return NotCreated(str(error))
         why = f"no room: {error.message}" if quota else f"creates fail: {error}"
         self._gate.refused(now, why, full=quota, after=error.retry_after)
         self._events.warn("QuotaExceeded" if quota else "CreateFailed", error.message)
-        return ProviderFull(why) if quota else error
+        if quota:
+            return ProviderFull(why)
+        # Of others it is not known what became of them.
+        return NotCreated(why) if 400 <= error.status < 500 else error
 
 
 def _join(host: str, port: int) -> str:
