@@ -16,7 +16,8 @@ from sanfran_api.intake import Upload
 from sanfran_api.labels import EVERY, Selector
 from sanfran_api.names import check_name, shorten
 from sanfran_api.settings import Settings, labels_of, revise, stored, to_message
-from sanfran_api.store.store import Page, Store
+from sanfran_api.store.reads import Page
+from sanfran_api.store.store import Store
 from sanfran_api.store.transactions import Stored
 from sanfran_api.watch import Watchers
 
