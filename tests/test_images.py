@@ -126,6 +126,13 @@ def test_the_keeper_runs_in_a_shell_that_functions_cannot_read() -> None:
     assert "cp /bin/sh /sanfran/sh && chmod 0711 /sanfran/sh" in said(last, "RUN")
 
 
+def test_the_kubelet_s_file_for_last_messages_is_in_a_folder_that_is_closed_to_functions() -> None:
+    _, (*_, last) = stages("runtime")
+    chart = (ROOT / "helm-chart/sanfran/templates/functions/_pod.tpl").read_text()
+    (path,) = re.findall(r"terminationMessagePath: (\S+)", chart)
+    assert f"mkdir -m 0700 {Path(path).parent}" in said(last, "RUN")
+
+
 def test_without_an_engine_make_images_says_what_would_help(tmp_path: Path) -> None:
     for tool in ("sh", "dirname", "sed", "git"):
         (tmp_path / tool).symlink_to(f"/usr/bin/{tool}")

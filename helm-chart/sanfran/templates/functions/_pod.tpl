@@ -68,6 +68,9 @@ spec:
     - name: runtime
       image: {{ include "sanfran.image" (dict "root" . "name" "runtime") }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
+      # Anybody may write to this file, it lies on the node's disk, and lasts as long as the container: where function
+      # code can reach it, one function leaves things to the next, or fills the disk. The image keeps this folder closed.
+      terminationMessagePath: /sanfran/kubelet/termination-log
       {{- with $values.runtime.nodeFlags }}
       env:
         - name: SANFRAN_NODE_FLAGS
