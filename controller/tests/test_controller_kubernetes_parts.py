@@ -14,14 +14,17 @@ import pytest
 from kubernetes_asyncio.client import ApiClient, Configuration
 from sanfran_controller.providers import (
     NameHeld,
+    PodNews,
     PodSeen,
     PodsListed,
+    PodVanished,
     ProviderError,
     ProviderFull,
 )
-from sanfran_controller.providers.kubernetes import calls, reflector
+from sanfran_controller.providers.kubernetes import book, calls, reflector
+from sanfran_controller.providers.kubernetes import lease as lease_module
 from sanfran_controller.providers.kubernetes.api import ApiError, KubeApi
-from sanfran_controller.providers.kubernetes.book import STANDSTILL, LeaseBook
+from sanfran_controller.providers.kubernetes.book import ADDRESS, DURATION, STANDSTILL, LeaseBook
 from sanfran_controller.providers.kubernetes.calls import CALLS, EVENTS, LEASES, PODS
 from sanfran_controller.providers.kubernetes.events import Events
 from sanfran_controller.providers.kubernetes.facts import read
@@ -137,6 +140,33 @@ async def test_a_lease_that_somebody_deletes_is_made_anew(api: KubeApi, server: 
         await own.renew("unix:/x")
     await own.renew("unix:/x")
     assert server.objects.get("leases", "c")["spec"]["holderIdentity"] == "p1"
+
+
+async def test_a_lease_whose_holder_somebody_emptied_stays_this_process_s(
+    api: KubeApi, server: ApiServer
+) -> None:
+    own = OwnLease(api, "c", "p1", {})
+    await own.renew("")
+    server.objects.change("leases", "c", {"spec": {"holderIdentity": ""}})
+    await own.renew("unix:/x")
+    assert server.objects.get("leases", "c")["spec"]["holderIdentity"] == "p1"
+
+
+async def test_a_connection_that_is_dead_does_not_outlast_the_lease(
+    api: KubeApi, server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = OwnLease(api, "c", "p1", {})
+    await own.renew("")
+    assert lease_module.RENEW_PATIENCE * 3 < DURATION
+    monkeypatch.setattr(lease_module, "RENEW_PATIENCE", 0.2)
+    server.held = asyncio.Event()
+    async with asyncio.timeout(5):
+        with pytest.raises(ProviderError, match="no answer"):
+            await own.renew("unix:/x")
+    server.held.set()
+    monkeypatch.undo()
+    await own.renew("unix:/y")  # whether or not the one before was written after all
+    assert server.objects.get("leases", "c")["metadata"]["annotations"][ADDRESS] == "unix:/y"
 
 
 # -- following
@@ -380,12 +410,10 @@ async def test_refusals_name_their_reason_and_an_api_server_that_is_away_is_told
     assert away.value.status == 0
 
 
-@asynccontextmanager
-async def provider(api: KubeApi, folder: Path, owner: str) -> AsyncIterator[KubernetesPods]:
-    """One that knows which pods there are."""
+def kubernetes(api: KubeApi, folder: Path, owner: str) -> KubernetesPods:
     path = folder / "pod.yaml"
     path.write_text(TEMPLATE)
-    pods = KubernetesPods(
+    return KubernetesPods(
         api,
         PodTemplate(path),
         owner=owner,
@@ -393,6 +421,12 @@ async def provider(api: KubeApi, folder: Path, owner: str) -> AsyncIterator[Kube
         references=[],
         about={"kind": "Lease", "name": owner},
     )
+
+
+@asynccontextmanager
+async def provider(api: KubeApi, folder: Path, owner: str) -> AsyncIterator[KubernetesPods]:
+    """One that knows which pods there are."""
+    pods = kubernetes(api, folder, owner)
     async with pods, aclosing(pods.watch()) as news, asyncio.timeout(10):
         async for one in news:
             if isinstance(one, PodsListed):
@@ -442,3 +476,77 @@ async def test_a_controller_that_stood_still_deletes_no_pod_that_changed_hands(
         server.objects.change("pods", "p", {"metadata": change})
         await one.delete("p")
         assert "p" in server.objects.of["pods"]
+
+
+async def until(
+    news: AsyncIterator[PodNews], kind: type[PodVanished] | type[PodsListed]
+) -> list[PodNews]:
+    """All up to the first of that kind."""
+    heard = [await anext(news)]
+    while not isinstance(heard[-1], kind):
+        heard.append(await anext(news))
+    return heard
+
+
+async def test_a_pod_that_got_the_name_of_another_between_two_lists_is_not_that_one(
+    api: KubeApi, server: ApiServer, tmp_path: Path
+) -> None:
+    labels = {"sanfran.dev/release": "test", "sanfran.dev/controller": "one"}
+    server.objects.create("pods", {"metadata": {"name": "p", "labels": labels}})
+    pods = kubernetes(api, tmp_path, "two")
+    async with pods, aclosing(pods.watch()) as news, asyncio.timeout(10):
+        await until(news, PodsListed)
+        server.silent = True
+        server.objects.remove("pods", "p")
+        server.objects.create("pods", {"metadata": {"name": "p", "labels": labels}})
+        server.objects.forget()
+        server.cut()
+        assert PodVanished("p") in await until(news, PodsListed)
+
+
+async def test_what_a_pod_was_before_it_was_taken_over_is_not_told_after_it(
+    api: KubeApi, server: ApiServer, tmp_path: Path
+) -> None:
+    labels = {"sanfran.dev/release": "test", "sanfran.dev/controller": "one"}
+    notes = {"sanfran.dev/term": "4", "sanfran.dev/process": "one-0"}
+    server.objects.create(
+        "pods", {"metadata": {"name": "p", "labels": labels, "annotations": notes}}
+    )
+    server.held = asyncio.Event()
+    pods = kubernetes(api, tmp_path, "one")
+    async with pods, aclosing(pods.watch()) as news, asyncio.timeout(10):
+        heard = asyncio.ensure_future(until(news, PodVanished))
+        while not server.writes():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        server.objects.change("pods", "p", {"status": {"podIP": "10.0.0.1"}})
+        server.held.set()
+        while server.objects.get("pods", "p")["metadata"]["annotations"]["sanfran.dev/term"] != "5":  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        server.objects.change("pods", "p", {"status": {"podIP": "10.0.0.2"}})
+        server.objects.remove("pods", "p")
+        told = [
+            *(pod for one in await heard if isinstance(one, PodsListed) for pod in one.pods),
+            *(one for one in await heard if isinstance(one, PodSeen)),
+        ]
+        assert {(pod.owner, pod.term) for pod in told} == {("one", 5)}
+
+
+async def test_a_watch_of_leases_that_says_nothing_is_given_up_sooner_than_one_of_pods(
+    api: KubeApi, server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(book, "SILENCE", 0.3)
+    server.silent = True
+
+    def watches(kind: str) -> int:
+        asked = [one.url.path for one in server._requests if "watch" in one.params]
+        return sum(path.endswith(kind) for path in asked)
+
+    pods = kubernetes(api, tmp_path, "one")
+    async with pods, aclosing(pods.watch()) as news, asyncio.timeout(10):
+        await until(news, PodsListed)
+        coming = asyncio.ensure_future(anext(news))
+        while watches("/leases") < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        assert watches("/pods") <= 1
+        coming.cancel()
+        await asyncio.wait({coming})

@@ -17,6 +17,9 @@ ADDRESS = "sanfran.dev/address"
 """Annotation: where the controller is called."""
 STANDSTILL = 5.0
 """Seconds without a renewal of one's own; a renewal is due every two."""
+SILENCE = 15.0
+"""Seconds without a word of any Lease until their watch counts as dead: one's own changes all the time, and nobody's
+death is noticed meanwhile."""
 DURATION = 10.0
 """Seconds that a Lease runs when it does not say."""
 

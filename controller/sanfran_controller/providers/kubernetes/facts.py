@@ -69,6 +69,12 @@ class PodFacts:
     waits: str
     unschedulable: str
 
+    def is_older_than(self, other: PodFacts) -> bool:
+        """Whether this is a former state of what the other is a state of."""
+        if self.uid != other.uid or not (self.version.isdigit() and other.version.isdigit()):
+            return False
+        return int(self.version) < int(other.version)
+
 
 def read(pod: dict[str, Any], before: PodFacts | None = None) -> PodFacts:
     """What the object says.

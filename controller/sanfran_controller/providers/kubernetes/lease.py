@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
 from typing import Any
@@ -16,6 +17,9 @@ HOST = "sanfran.dev/host"
 RENEW_LEAST = 1.5
 """Seconds between writes, so that of renewals that come each second every other one is written: with 10 seconds
 of `DURATION` four may fail in a row."""
+RENEW_PATIENCE = 2.5
+"""Seconds for a renewal. A connection that is dead without a word would otherwise outlast the Lease; the next
+renewal opens another."""
 
 
 class OwnLease:
@@ -40,6 +44,13 @@ class OwnLease:
 
     async def renew(self, address: str) -> None:
         """See `PodProvider.renew`."""
+        try:
+            async with asyncio.timeout(RENEW_PATIENCE):
+                await self._renew(address)
+        except TimeoutError as error:
+            raise ProviderError(f"no answer in {RENEW_PATIENCE:g} s") from error
+
+    async def _renew(self, address: str) -> None:
         now = time.monotonic()
         if self._held is None:
             self._held = await self._take(address, now)
@@ -112,7 +123,7 @@ class OwnLease:
             self._held = None
             raise ProviderError(f"the Lease {self._name} is gone; it is made anew") from error
         holder = (lease.get("spec") or {}).get("holderIdentity")
-        if holder != self._process:
+        if holder and holder != self._process:  # without one somebody has emptied it by hand
             raise NameHeld(f"another process is named {self._name}: {holder}")
         return await self._api.update(LEASES, self._name, self._filled(lease, address))
 

@@ -23,6 +23,7 @@ from sanfran_controller.providers import (
     ProviderError,
     ProviderFull,
 )
+from sanfran_controller.providers.kubernetes import book
 from sanfran_controller.providers.kubernetes.api import ApiError, KubeApi, Object
 from sanfran_controller.providers.kubernetes.book import LeaseBook
 from sanfran_controller.providers.kubernetes.calls import LEASES, PODS
@@ -143,7 +144,7 @@ class KubernetesPods:
             await self._api.create(PODS, pod)
         except ApiError as error:
             raise self._refused(error) from error
-        except asyncio.CancelledError:
+        except BaseException:
             self._gate.left()
             raise
         self._gate.worked()
@@ -209,7 +210,8 @@ class KubernetesPods:
 
         async with OwnedTasks("leases") as tasks:
             tasks.loop(look(), name="look for leases that ran out")
-            changes = follow(self._api, LEASES, self._leases, silence=self._silence)
+            silence = min(self._silence, book.SILENCE)
+            changes = follow(self._api, LEASES, self._leases, silence=silence)
             async with aclosing(changes) as following:
                 async for change in following:
                     now = time.monotonic()
@@ -239,7 +241,8 @@ class KubernetesPods:
             async for change in following:
                 match change:
                     case Listed(pods):
-                        await self._relist(pods)
+                        for gone in await self._relist(pods):
+                            await news.put(PodVanished(gone))
                         await news.put(
                             PodsListed(tuple(self._seen(facts) for facts in self._pods.values()))
                         )
@@ -254,12 +257,18 @@ class KubernetesPods:
                             await news.put(PodVanished(name))
                 metrics.KUBERNETES_PODS.set(len(self._pods))
 
-    async def _relist(self, pods: list[Object]) -> None:
+    async def _relist(self, pods: list[Object]) -> list[str]:
+        """Takes all pods there are; returns the names of those that are gone, also where another has the name now."""
         found = {}
         for pod in pods:
             facts = read(pod, self._pods.get(pod["metadata"]["name"]))
             found[facts.name] = facts
-        for name in self._pods.keys() - found.keys():
+        gone = [
+            name
+            for name, facts in self._pods.items()
+            if name not in found or found[name].uid != facts.uid
+        ]
+        for name in gone:
             self._forget(name)
         self._pods = found
         # Those of a former process of this name, before they are told of: nobody else is to have them.
@@ -274,11 +283,14 @@ class KubernetesPods:
             for facts in tuple(found.values()):
                 if facts.owner == self._owner and facts.process != self._process:
                     group.create_task(take_over(facts), name=f"take over {facts.name}")
+        return gone
 
     def _saw(self, pod: Object) -> list[PodNews]:
         before = self._pods.get(pod["metadata"]["name"])
         facts = read(pod, before)
         news: list[PodNews] = []
+        if before is not None and facts.is_older_than(before):
+            return news  # it changed between the list and its taking over
         if before is not None and before.uid != facts.uid:
             self._forget(before.name)
             news.append(PodVanished(before.name))
