@@ -169,6 +169,19 @@ def test_certificates_near_their_end_are_made_anew_at_an_upgrade(fake: Cluster) 
     assert {one for one in before if before[one] != fake.secrets()[one]} == {name}
 
 
+def test_an_authority_that_somebody_deleted_is_made_anew_with_all_that_it_signs(
+    fake: Cluster, tmp_path: Path
+) -> None:
+    fake.install()
+    del fake.objects["default", "secrets", "demo-sanfran-ca-first"]
+    fake.install()
+    router, api = (
+        folder(tmp_path / role, decoded(fake.secrets()[f"demo-sanfran-{role}-tls"]))
+        for role in ("router", "api")
+    )
+    shake(router, api, "api.sanfran.internal")
+
+
 def test_a_password_of_ones_own_is_taken_and_the_key_stays(fake: Cluster) -> None:
     fake.install()
     before = decoded(fake.secrets()["demo-sanfran-api"])
