@@ -12,9 +12,12 @@ from tests.chart.helm import (
     CHART,
     ROOT,
     Failed,
+    Kind,
     Object,
+    by_kind,
     default_values,
     pods,
+    run,
     schema,
     template,
 )
@@ -103,6 +106,8 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
         ("api__auth__basic__enabled", "false", "nobody could sign in"),
         ("api__auth__jwt__enabled", "true", "issuer and audience must be named"),
         ("gateway__enabled", "true", "gateway.parentRefs: is empty; name the Gateway"),
+        ("functions__podTemplate__spec__hostNetwork", "true", "spec.hostNetwork: is the chart's own"),
+        ("ingress__host", "https://fn.example.com", "ingress.host: Does not match pattern"),
         ("functions__podTemplate__spec__volumes", "{}", "podTemplate.spec.volumes: is the chart's own"),
     ],
 )  # fmt: skip
@@ -113,8 +118,10 @@ def test_a_wrong_value_is_refused_with_its_name(setting: str, value: Any, says: 
 
 
 def test_a_kubernetes_that_is_too_old_is_refused() -> None:
-    with pytest.raises(Failed, match=r">=1\.28.* incompatible with Kubernetes v1\.27"):
-        template(kubernetes="1.27.0")
+    with pytest.raises(Failed, match=r"is Kubernetes v1\.27\.0; SanFran needs 1\.28 or newer"):
+        template(kubernetes="1.27.0", knows=("v1/Pod",))
+    # Whatever version this Helm supposes where there is no cluster.
+    assert run("template", "demo", CHART)
 
 
 @pytest.mark.parametrize(
@@ -146,3 +153,23 @@ def test_a_pod_has_time_for_the_graces_that_its_service_is_given() -> None:
         needed = own.get("stop-delay", 0) + own["stop-grace"]
         spec = made[f"demo-sanfran-{service}"]["spec"]
         assert spec["terminationGracePeriodSeconds"] >= needed + 5, CHART
+
+
+def test_an_autoscaler_with_more_pods_at_least_than_at_most_is_refused() -> None:
+    settings: dict[str, Any] = {
+        "router__autoscaling__enabled": "true",
+        "router__autoscaling__minReplicas": 20,
+    }
+    with pytest.raises(Failed, match="minReplicas: is 20, and maxReplicas 10"):
+        template(**settings)
+
+
+def test_names_that_yaml_reads_as_something_else_stay_names() -> None:
+    made = by_kind(template(name="1e5", ingress__enabled="true", ingress__host=r"*.example.com"))
+    route = made[Kind("Ingress", "1e5-sanfran")]
+    assert route["metadata"]["labels"]["app.kubernetes.io/instance"] == "1e5"
+    assert route["spec"]["rules"][0]["host"] == "*.example.com"
+    (api,) = made[Kind("StatefulSet", "1e5-sanfran-api")]["spec"]["template"]["spec"]["containers"]
+    set_to = {one["name"]: one.get("value") for one in api["env"]}
+    # Nobody can call a name with an asterisk.
+    assert set_to["SANFRAN_API_PUBLIC_URL"] == "http://1e5-sanfran-router.default"

@@ -44,7 +44,7 @@ long as Deployments live, whose selectors cannot change. Function pods may share
 */}}
 {{- define "sanfran.selector" -}}
 app.kubernetes.io/name: sanfran
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
 {{- if eq .component "function" }}
 sanfran.dev/release: {{ include "sanfran.release" .root }}
@@ -87,9 +87,9 @@ sanfran.dev/metrics: services
 {{- define "sanfran.public-url" -}}
 {{- if .Values.api.publicUrl -}}
 {{- .Values.api.publicUrl -}}
-{{- else if and .Values.ingress.enabled .Values.ingress.host -}}
+{{- else if and .Values.ingress.enabled .Values.ingress.host (not (hasPrefix "*" .Values.ingress.host)) -}}
 {{- ternary "http" "https" (empty .Values.ingress.tlsSecret) -}}://{{ .Values.ingress.host }}
-{{- else if and .Values.gateway.enabled .Values.gateway.hostnames -}}
+{{- else if and .Values.gateway.enabled .Values.gateway.hostnames (not (hasPrefix "*" (first .Values.gateway.hostnames))) -}}
 http://{{ first .Values.gateway.hostnames }}
 {{- else -}}
 http://{{ include "sanfran.fullname" . }}-router.{{ .Release.Namespace }}{{ ternary "" (printf ":%v" .Values.router.service.port) (eq (int .Values.router.service.port) 80) }}
@@ -98,6 +98,7 @@ http://{{ include "sanfran.fullname" . }}-router.{{ .Release.Namespace }}{{ tern
 
 {{/* Names under which REST may be called: others are refused, against pages that rebind their name's address. */}}
 {{- define "sanfran.allowed-hosts" -}}
+{{- $named := list -}}
 {{- $service := printf "%s-api" (include "sanfran.fullname" .) -}}
 {{- $hosts := list $service (printf "%s.%s" $service .Release.Namespace) (printf "%s.%s.svc" $service .Release.Namespace) (printf "%s.%s.svc.cluster.local" $service .Release.Namespace) -}}
 {{- if and .Values.ingress.enabled .Values.ingress.api .Values.ingress.host -}}
@@ -106,5 +107,8 @@ http://{{ include "sanfran.fullname" . }}-router.{{ .Release.Namespace }}{{ tern
 {{- if and .Values.gateway.enabled .Values.gateway.api -}}
 {{- $hosts = concat $hosts .Values.gateway.hostnames -}}
 {{- end -}}
-{{- concat $hosts .Values.api.allowedHosts | uniq | join "," -}}
+{{- range concat $hosts .Values.api.allowedHosts | uniq -}}
+{{- if not (hasPrefix "*" .) }}{{ $named = append $named . }}{{ end -}}
+{{- end -}}
+{{- $named | join "," -}}
 {{- end -}}

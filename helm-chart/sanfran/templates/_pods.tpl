@@ -78,12 +78,12 @@ livenessProbe:
 {{/* Where a component's pods go. Arguments: root, component, values. */}}
 {{- define "sanfran.scheduling" -}}
 {{- with .values.priorityClassName | default (ternary (printf "%s-services" (include "sanfran.cluster-name" .root)) "" .root.Values.priorityClasses.create) }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- with .values.nodeSelector }}

@@ -8,7 +8,7 @@ Function code runs in the container `runtime`. It shares with `sidecar` the pod'
 {{- define "sanfran.function-pod" -}}
 {{- $part := dict "root" . "component" "function" -}}
 {{- $values := .Values.functions -}}
-{{- range list "containers" "initContainers" "volumes" "serviceAccountName" "automountServiceAccountToken" -}}
+{{- range list "containers" "initContainers" "volumes" "serviceAccountName" "automountServiceAccountToken" "restartPolicy" "shareProcessNamespace" "hostNetwork" "hostPID" "hostIPC" -}}
 {{- if hasKey ($values.podTemplate.spec | default dict) . -}}
 {{- fail (printf "\n\nfunctions.podTemplate.spec.%s: is the chart's own; what may be set is nodeSelector, tolerations, runtimeClassName and the like.\n" .) -}}
 {{- end -}}
@@ -48,7 +48,7 @@ spec:
   {{- with .Values.image.pullSecrets }}
   imagePullSecrets:
     {{- range . }}
-    - name: {{ . }}
+    - name: {{ . | quote }}
     {{- end }}
   {{- end }}
   securityContext:
