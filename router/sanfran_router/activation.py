@@ -20,6 +20,8 @@ from sanfran_router.table import Endpoint, Function, RouteFacts, Table, Waiter
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 1.0
 """Seconds between two questions for one function whose answers brought nothing; doubling."""
+EARLY_MOST = 100
+"""Requests that are sent to a pod while it loads: as many as wait in one. Others it would refuse."""
 
 Ask = Callable[[str, bool, bool, float], Awaitable[RouteFacts]]
 """Name, whether it is for one more pod, whether one that still loads will do, seconds to wait; raises
@@ -187,8 +189,9 @@ class Activator:
         """Those that may wait in the pod do so from now on, in order."""
         if endpoint is None:
             return
+        most = min(function.concurrency, EARLY_MOST)
         for waiter in [one for one in function.waiting if one.goes_early]:
-            if endpoint.in_flight >= function.concurrency:
+            if endpoint.in_flight >= most:
                 return
             self.leave(function, waiter)
             waiter.assign(endpoint)

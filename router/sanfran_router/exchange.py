@@ -317,7 +317,10 @@ class Exchange:
     def on_fenced(self, upstream: UpstreamConnection) -> None:
         """The handler did not run: another pod must, whatever the method."""
         assert self.endpoint is not None
-        self.function.drop(self.endpoint, fenced=True)
+        # One that still loaded had no room for it, or no patience. Whether it serves is not for this refusal to say,
+        # which may be read after the route that says so.
+        if not self.unbegun:
+            self.function.drop(self.endpoint, fenced=True)
         self._detach()
         if self._replayable:
             self._retry("fenced")

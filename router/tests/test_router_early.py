@@ -14,6 +14,7 @@ World = Any
 PodConnection = Any
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+FENCED = b"HTTP/1.1 421 Misdirected Request\r\nx-sanfran-retry: fenced\r\nContent-Length: 0\r\n\r\n"
 
 
 class Loading:
@@ -189,9 +190,7 @@ async def test_code_that_does_not_load_is_told_as_ever(world: World) -> None:
     connection = await it.held.get()
     it.broken = True
     it.loaded.set()
-    connection.send(
-        b"HTTP/1.1 421 Misdirected Request\r\nx-sanfran-retry: fenced\r\nContent-Length: 0\r\n\r\n"
-    )
+    connection.send(FENCED)
     answer = await client.answer()
     assert (answer.status, answer.code) == (500, "load_failed")
     assert it.asked == [True, False]
@@ -227,6 +226,54 @@ async def test_no_more_are_sent_early_than_the_function_runs_at_once(world: Worl
     it.loaded.set()
     for client in clients:
         assert (await client.answer()).body == b"ok"
+
+
+async def test_no_more_are_sent_early_than_can_wait_in_a_pod(world: World) -> None:
+    it = await Loading(world).start(concurrency=1000)
+    clients = [await world.client() for _ in range(103)]
+    for client in clients:
+        client.get()
+    held = [await it.held.get() for _ in range(100)]
+    await world.seen(lambda: it.asked[-1] is False)
+    assert it.held.empty()
+    for connection in held:
+        connection.send(BEGUN + OK)
+    it.loaded.set()
+    for client in clients:
+        assert (await client.answer()).body == b"ok"
+
+
+@pytest.mark.parametrize("routed", [True, False])
+async def test_a_pod_that_could_not_hold_one_more_request_serves_it_once_it_has_loaded(
+    world: World, routed: bool
+) -> None:
+    it = await Loading(world).start()
+    first, second = await world.client(), await world.client()
+    first.get()
+    second.post(b"body")
+    refused, held = await it.held.get(), await it.held.get()
+    if routed:  # which may be read before the refusal
+        world.controller.publish(it.pod)
+        await world.seen(lambda: it.function.endpoints)
+
+    async def as_told(name: str) -> pb.Route:
+        """As controllers do: a route stays what it is while nothing changes."""
+        if not routed:
+            await it.loaded.wait()
+        route: pb.Route = world.controller.routes[name]
+        return route
+
+    world.controller.on_activate = as_told
+    refused.send(FENCED)
+    if not routed:
+        await world.seen(lambda: it.asked == [True, False])
+    held.send(BEGUN + OK)
+    for client in (first, second):
+        assert (await client.answer()).body == b"ok"
+    assert len(it.function.endpoints) == 1
+    if not routed:
+        world.controller.route(it.pod)
+        it.loaded.set()
 
 
 async def test_a_body_that_is_not_all_there_waits_for_the_pod_to_have_loaded(world: World) -> None:
