@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from grpclib import GRPCError, Status
 from sanfran_common.rpc import frames
+from sanfran_common.rpc.answer import MOST
 from sanfran_common.rpc.client import RpcClient
 from sanfran_common.rpc.codec import CODEC
 from sanfran_common.rpc.http2 import Http2
@@ -135,6 +136,44 @@ async def test_what_is_no_question_is_refused_and_the_connection_goes_on(
         raw.seen.clear()
         raw.call(QUESTION)
         assert (await raw.status())[0] == "0"
+
+
+async def test_a_question_without_an_end_is_refused_before_it_fills_the_memory(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as (held, raw, _):
+        number = raw.call(wrap(bytes(8 << 20))[:5], end=False)
+        sent = 0
+        while not any(isinstance(one, frames.Ended) for one in raw.seen):
+            while raw.wire.local_flow_control_window(number) >= frames.FRAME:
+                raw.wire.send_data(number, bytes(frames.FRAME))
+                sent += frames.FRAME
+            raw.send()
+            async with asyncio.timeout(5):
+                raw.seen += raw.wire.receive_data(await raw.reader.read(65536))
+            assert sent < 3 * MOST
+        assert (await raw.status())[0] == code(Status.RESOURCE_EXHAUSTED)
+        assert not held.running.is_set()
+        await raw.until(frames.Reset)
+        raw.seen.clear()
+        held.go_on.set()
+        raw.call(QUESTION)
+        assert (await raw.status())[0] == "0"
+
+
+async def test_a_method_ends_with_its_connection_whatever_else_was_called_on_it(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as (held, raw, _):
+        number = raw.call(QUESTION, end=False)
+        for _ in range(20):  # grpclib tidies its tasks after every tenth call that it has
+            raw.call(b"", ("content-type", "what"))
+        raw.wire.end_stream(number)
+        raw.send()
+        await held.running.wait()
+        raw.writer.transport.abort()
+        async with asyncio.timeout(5):
+            assert await held.ended.get() == "cancelled"
 
 
 async def test_a_method_that_fails_tells_nothing_of_why(tmp_path: Path) -> None:

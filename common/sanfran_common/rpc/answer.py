@@ -27,6 +27,9 @@ CONTENT_TYPES = (GRPC_CONTENT_TYPE, f"{GRPC_CONTENT_TYPE}+proto")
 HEAD = ((":status", "200"), ("content-type", f"{GRPC_CONTENT_TYPE}+proto"))
 END = (("grpc-status", "0"),)
 
+MOST = 4 << 20
+"""Bytes of a question, as other implementations of gRPC have it. It is gathered before anybody looks at who asks."""
+
 Method = Callable[[Any], Awaitable[None]]
 
 
@@ -37,7 +40,7 @@ class Answer:
         method: takes this for a stream.
         headers: of the call; also its metadata.
         seconds: the caller's deadline; None: none.
-        tasks: of the connection, among which this one's runs.
+        handler: grpclib's of the connection, among whose tasks this one's runs.
         over: called when nothing more is to be done.
     """
 
@@ -54,7 +57,7 @@ class Answer:
         method: Handler,
         headers: dict[str, str],
         seconds: float | None,
-        tasks: dict[Any, asyncio.Task[None]],
+        handler: Any,
         over: Callable[[], None],
     ) -> None:
         self._stream = protocol  # which `caller_of` looks at
@@ -62,8 +65,10 @@ class Answer:
         self._id = stream_id
         self._method = method
         self._parts: list[bytes] = []
+        self._size = 0
         self._reply: Any = None
-        self._tasks = tasks
+        # Not its tasks: it replaces that dict, now and then, by a tidier one.
+        self._handler = handler
         self._over = over
         self._late = False
         self._loop = asyncio.get_running_loop()
@@ -96,7 +101,7 @@ class Answer:
     def _end(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._tasks.pop(self, None)
+        self._handler._tasks.pop(self, None)
         self._protocol.forget(self._id, ErrorCodes.NO_ERROR)
         self._over()
 
@@ -114,12 +119,19 @@ class Answer:
 
     def add(self, data: bytes, ack_size: int) -> None:
         """A part of the question is there."""
-        self._parts.append(data)
         self._protocol.has_read(self._id, ack_size)
+        self._size += len(data)
+        if self._size <= MOST:
+            self._parts.append(data)
+        else:
+            self._parts.clear()
+            self._refuse(GRPCError(Status.RESOURCE_EXHAUSTED, f"more than {MOST} bytes"))
+            self._end()
 
     def __ended__(self) -> None:
         if self._task is None:
-            self._task = self._tasks[self] = self._loop.create_task(self._run(), name="rpc")
+            self._task = self._loop.create_task(self._run(), name="rpc")
+            self._handler._tasks[self] = self._task
 
     def __terminated__(self, reason: str) -> None:
         # The connection is over, and its tasks are cancelled.

@@ -288,7 +288,7 @@ class _TrackedProtocol(Protocol):
         def over() -> None:
             self._answers.pop(number, None)
 
-        answer = Answer(self, number, method, headers, seconds, handler._tasks, over)
+        answer = Answer(self, number, method, headers, seconds, handler, over)
         self._answers[number] = answer
         self.processor.streams[number] = cast("Any", answer)
 
