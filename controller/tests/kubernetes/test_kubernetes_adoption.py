@@ -1,0 +1,107 @@
+"""Controllers on Kubernetes that take over the pods of others and their own from before."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sanfran_common.rpc.balancer import choose_by_key
+
+from controller.tests.kubernetes.conftest import KubeWorld
+
+
+async def test_pods_of_a_controller_that_stops_are_adopted_with_what_they_run(
+    world: KubeWorld,
+) -> None:
+    world.api.put("hello")
+    async with world.kube("one") as first:
+        endpoint = (await first.activate("hello")).endpoints[0]
+        name = world.serving_pod("hello")
+        second = world.kube("two")
+        client = await second.__aenter__()
+    try:
+        await client.until(
+            lambda: (
+                "hello" in client.routes
+                and [one.activation_id for one in client.routes["hello"].endpoints]
+                == [endpoint.activation_id]
+            )
+        )
+        meta = world.pods[name]["metadata"]
+        assert meta["annotations"]["sanfran.dev/term"] == "2"
+        assert meta["labels"]["sanfran.dev/controller"] == "two"
+        assert set(world.labels("controller")) == {"two"}
+    finally:
+        await second.__aexit__(None, None, None)
+
+
+async def test_a_controller_that_comes_back_takes_over_its_own_pods_under_a_new_term(
+    world: KubeWorld,
+) -> None:
+    world.api.put("hello")
+    async with world.kube() as client:
+        before = (await client.activate("hello")).endpoints[0]
+        name = world.serving_pod("hello")
+        await world.full(3)
+        names = set(world.pods)
+    async with world.kube() as client:
+        after = (await client.activate("hello")).endpoints[0]
+        assert after.activation_id == before.activation_id
+        assert world.pods[name]["metadata"]["annotations"]["sanfran.dev/term"] == "2"
+        assert set(world.pods) == names
+
+
+async def test_pods_of_a_controller_whose_lease_is_not_renewed_are_adopted_whatever_its_clock_says(
+    world: KubeWorld,
+) -> None:
+    world.objects.create(
+        "leases",
+        {
+            "metadata": {"name": "dead", "labels": {"sanfran.dev/release": "test"}},
+            "spec": {
+                "holderIdentity": "dead-1",
+                "leaseDurationSeconds": 1,
+                "renewTime": "2099-01-01T00:00:00.000000Z",
+            },
+        },
+    )
+    meta = {
+        "name": "test-pod-orphan",
+        "labels": {"sanfran.dev/release": "test", "sanfran.dev/controller": "dead"},
+        "annotations": {"sanfran.dev/term": "7", "sanfran.dev/process": "dead-1"},
+    }
+    world.objects.create("pods", {"metadata": meta, "spec": {}})
+    async with world.kube():
+        await world.until(lambda: set(world.labels("controller")) == {"controller"})
+        notes = world.pods["test-pod-orphan"]["metadata"]["annotations"]
+        assert notes["sanfran.dev/term"] == "8"
+
+
+async def test_a_function_that_keeps_a_pod_gets_no_second_one_while_pods_of_the_dead_are_adopted(
+    world: KubeWorld,
+) -> None:
+    world.api.put("hello", min_scale=1)
+    async with world.kube("one") as client:
+        await client.until(lambda: client.routes.get("hello") and client.routes["hello"].endpoints)
+    two = f"unix:{world.folder}/two"
+    home = next(
+        address
+        for address in (f"127.0.0.1:{port}" for port in range(1, 100))
+        if choose_by_key("hello", {address, two}) == address
+    )
+    meta = {
+        "name": "one",
+        "labels": {"sanfran.dev/release": "test"},
+        "annotations": {"sanfran.dev/address": home},
+    }
+    lease = {
+        "metadata": meta,
+        "spec": {"holderIdentity": "one-1", "leaseDurationSeconds": 2},
+    }
+    world.objects.create("leases", lease)  # it seems to live for a while after its death
+    activations = len(world.host.activations)
+    async with world.kube("two") as client:
+        world.server.held = asyncio.Event()
+        await asyncio.sleep(3.5)  # the lease has run out, and adopting takes its time
+        world.server.held.set()
+        await client.until(lambda: client.routes.get("hello") and client.routes["hello"].endpoints)
+        assert len(world.host.activations) == activations
