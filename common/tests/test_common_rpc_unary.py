@@ -206,6 +206,25 @@ async def test_a_caller_that_breaks_off_ends_the_method(tmp_path: Path) -> None:
         assert (await raw.status())[0] == "0"
 
 
+async def test_a_caller_that_breaks_off_before_the_method_s_first_step_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    async with world(tmp_path) as (held, raw, server):
+        for _ in range(3):
+            number = raw.wire.get_next_available_stream_id()
+            raw.wire.send_headers(number, [*HEAD, ("grpc-timeout", "5S")])
+            raw.wire.send_data(number, QUESTION, end_stream=True)
+            raw.wire.reset_stream(number)
+        raw.send()  # all of it in one piece
+        held.go_on.set()
+        raw.call(QUESTION)
+        assert (await raw.status())[0] == "0"
+        (protocol,) = server._server._protocols
+        left: Any = protocol
+        kept = [left._answers, left.processor.streams, left.handler._tasks]
+        assert [len(one) for one in kept] == [0, 0, 0]
+
+
 async def test_a_caller_that_is_cancelled_breaks_off(tmp_path: Path) -> None:
     held = Held()
     async with RpcServer([held], f"unix:{tmp_path}/s") as server, RpcClient(server.address) as it:

@@ -74,6 +74,7 @@ class Answer:
         self._loop = asyncio.get_running_loop()
         self._timer = None if seconds is None else self._loop.call_later(seconds, self._expire)
         self._task: asyncio.Task[None] | None = None
+        self._runs = False
         self.metadata = headers
         self.buffer = self
         self.data_received = 0
@@ -87,16 +88,14 @@ class Answer:
         """The caller wants no answer any more."""
         if self._task is not None:
             self._task.cancel()
-        else:
+        if not self._runs:  # a task that is cancelled before its first step takes none
             self._end()
 
     def _expire(self) -> None:
         self._late = True
-        if self._task is None:
+        if not self._runs:
             self._refuse(GRPCError(Status.DEADLINE_EXCEEDED))
-            self._end()
-        else:
-            self._task.cancel()
+        self.cancel()
 
     def _end(self) -> None:
         if self._timer is not None:
@@ -139,6 +138,7 @@ class Answer:
             self._timer.cancel()
 
     async def _run(self) -> None:
+        self._runs = True
         try:
             await self._answer()
         finally:
