@@ -1,9 +1,11 @@
 """The audit log: what stands in it, and what happens when it cannot be written."""
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +96,31 @@ async def test_without_room_further_changes_are_refused_and_nothing_is_lost(
         await audit.check()
         await audit.write(entry("ada"), "done")
     assert [one["user"] for one in lines(path)] == ["vik", "ada"]
+
+
+async def test_callers_that_leave_while_lines_are_written_lose_and_repeat_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "audit"
+    real, begun, go_on = os.write, threading.Event(), threading.Event()
+
+    def write(file: int, content: bytes) -> int:
+        if content.startswith(b'{"time"') and not begun.is_set():
+            begun.set()
+            assert go_on.wait(60)
+        return real(file, content)
+
+    monkeypatch.setattr(os, "write", write)
+    async with Audit(path) as audit:
+        told = [asyncio.create_task(audit.write(entry(user), "done")) for user in ("vik", "ada")]
+        assert await asyncio.to_thread(begun.wait, 60)
+        for one in told:  # the first is writing, the second waits for it
+            one.cancel()
+        told.append(asyncio.create_task(audit.write(entry("bob"), "done")))
+        await asyncio.sleep(0.05)  # whoever does not wait has the time to spoil it
+        go_on.set()
+        await asyncio.gather(*told, return_exceptions=True)
+    assert [one["user"] for one in lines(path)] == ["vik", "ada", "bob"]
 
 
 async def test_on_a_disk_that_is_really_full_changes_are_refused() -> None:

@@ -24,6 +24,7 @@ from sanfran_api.access.errors import TooManyFailures
 from sanfran_api.access.failures import Buckets, Limit, network_of
 from sanfran_api.errors import ApiError
 from sanfran_api.names import shorten
+from sanfran_api.threads import in_thread
 
 log = get_logger("audit")
 
@@ -109,6 +110,9 @@ class Audit:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._kept:
+            async with self._writing:
+                await self._flush()
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -149,11 +153,11 @@ class Audit:
             log.info("audit", **told)
             return
         line = json.dumps(told, ensure_ascii=False).encode(errors="backslashreplace") + b"\n"
+        if len(self._kept) < MAX_KEPT:
+            self._kept.append(line)  # at once: whoever waits for the lock may be cancelled
         async with self._writing:
-            if len(self._kept) < MAX_KEPT:
-                self._kept.append(line)
             await self._flush()
-            if self._kept:
+            if any(one is line for one in self._kept):
                 log.error("audit log not written", line=line.decode().strip())
 
     def _told(self, entry: Entry, result: str, code: str) -> dict[str, Any]:
@@ -174,7 +178,8 @@ class Audit:
 
     async def _flush(self) -> None:
         try:
-            await asyncio.to_thread(self._append)
+            # Cancelled, it waits: two threads at once would write one line twice, and drop another.
+            await in_thread(lambda _: self._append())
         except OSError as error:
             log.error("audit log not written", path=str(self._path), error=str(error))
 
