@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sanfran_api.access import passwords as module
 from sanfran_api.access.credentials import Password
+from sanfran_api.access.errors import TooManyFailures, Unauthenticated
+from sanfran_api.access.failures import PAIR
 from sanfran_api.access.files import BadFile, WatchedFile
-from sanfran_api.access.gate import Gate
+from sanfran_api.access.gate import Admitted, Gate
 from sanfran_api.access.passwords import (
     BadUsers,
     Passwords,
@@ -284,3 +286,20 @@ async def test_an_attempt_that_was_not_looked_at_does_not_count(
                 await gate.admit(right, "10.0.0.1")
         monkeypatch.setattr(module, "MAX_CHECKS", 1)
         assert (await gate.admit(right, "10.0.0.1")).caller.name == "vik"
+
+
+async def test_a_burst_with_the_right_password_is_one_attempt_and_one_with_a_wrong_one_too(
+    file: WatchedFile[Users],
+) -> None:
+    async with Passwords([file]) as passwords:
+        gate = Gate(passwords, None, lambda: BUILT_IN)
+
+        async def burst(password: str) -> list[object]:
+            given = "Basic " + base64.b64encode(f"vik:{password}".encode()).decode()
+            asked = [gate.admit(given, "10.0.0.1") for _ in range(40)]
+            return list(await asyncio.gather(*asked, return_exceptions=True))
+
+        assert {type(one) for one in await burst("hunter22")} == {Admitted}
+        for number in range(PAIR.burst):
+            assert {type(one) for one in await burst(f"wrong {number}")} == {Unauthenticated}
+        assert {type(one) for one in await burst("wrong again")} == {TooManyFailures}

@@ -99,7 +99,10 @@ class Gate:
 
     async def _by_password(self, passwords: Passwords, given: Password, address: str) -> Admitted:
         user = passwords.remembered(given)
-        if user is None:
+        if user is None and passwords.is_checking(given):
+            # One attempt, however many requests make it at once: who begins with a burst is not kept out.
+            user = await passwords.check(given)
+        elif user is None:
             wait = self._failures.attempt(given.user, address, self._monotonic())
             if wait:
                 raise TooManyFailures(wait)
@@ -108,9 +111,10 @@ class Gate:
             except Busy:
                 self._failures.taken_back(given.user, address, self._monotonic())
                 raise
-            if user is None:
-                raise self._refusal("wrong user or password")
-            self._failures.succeeded(given.user, address, self._monotonic())
+            if user is not None:
+                self._failures.succeeded(given.user, address, self._monotonic())
+        if user is None:
+            raise self._refusal("wrong user or password")
         return Admitted(self._rules().caller(user.name, user.groups))
 
     async def _by_token(self, tokens: Tokens, given: Token, address: str) -> Admitted:

@@ -190,6 +190,10 @@ class Passwords:
             return None
         return user
 
+    def is_checking(self, given: Password) -> bool:
+        """Whether this user and password are being checked: whoever joins that learns nothing more."""
+        return self._digest(given) in self._running
+
     async def check(self, given: Password) -> User | None:
         """The user, when the password is right.
 
