@@ -263,14 +263,30 @@ async def test_an_npmrc_is_used_for_registries_only(
         npmrc = (
             f"@own:registry={private.url}\n; a comment\nignore-scripts=false\n"
             f"git=/bin/sh\ncache={tmp_path}/elsewhere\nregistry=${{HOME}}\n"
+            "strict-ssl=false\nca=mine\nproxy=http://127.0.0.1:1\nhttps-proxy=http://127.0.0.1:1\n"
         )
         code = tar({"package.json": package, ".npmrc": npmrc, "index.js": INDEX})
         told = await send(api, "a", code, lines=True)
         *said, last = [json.loads(line) for line in told.text.splitlines()]
         assert last["status"] == 201, last
-        assert said[0]["log"] == "not used of .npmrc: ignore-scripts, git, cache, registry"
+        assert said[0]["log"] == (
+            "not used of .npmrc: ignore-scripts, git, cache, registry, strict-ssl, ca, proxy, https-proxy"
+        )
         assert private.asked["/@own/left"] == 1
     assert not (tmp_path / "elsewhere").exists()
+
+
+async def test_what_a_build_with_an_npmrc_of_its_own_downloads_is_for_no_other(
+    api: Any, registry: NpmRegistry
+) -> None:
+    # Credentials may have opened it: whoever knows its address must not get it without them.
+    with_own = locked(registry, "left", **{".npmrc": "email=a\n"})
+    assert (await send(api, "a", with_own)).status_code == 201
+    assert (await send(api, "b", locked(registry, "left"))).status_code == 201
+    assert registry.asked["/left/-/left-1.0.0.tgz"] == 2
+    again = locked(registry, "left", "right")
+    assert (await send(api, "c", again)).status_code == 201
+    assert registry.asked["/left/-/left-1.0.0.tgz"] == 2
 
 
 async def test_a_build_that_takes_too_long_is_ended(

@@ -18,7 +18,7 @@ from sanfran_common.telemetry.logs import get_logger
 
 from sanfran_api.builds.cache import BuildCache
 from sanfran_api.builds.npm import Npm, Say
-from sanfran_api.builds.plan import Plan
+from sanfran_api.builds.plan import NPMRC, Plan
 from sanfran_api.bundles.folder import read_folder
 from sanfran_api.bundles.layout import Layout, Limits
 from sanfran_api.bundles.tar import write_tar
@@ -170,8 +170,13 @@ class Builder:
     async def _build(self, folder: Path, key: str, plan: Plan, write: Write, say: Say) -> Path:
         assert self._npm is not None
         work, home = folder / "work", folder / "home"
+        downloads = self._cache.downloads
+        if plan.files[NPMRC]:
+            # What its own credentials opened, or its own registry sent, is for no other build.
+            downloads = folder / "npm"
+            downloads.mkdir(mode=0o700)
         await in_thread(partial(_prepare, work, home, plan, write))
-        await self._npm.install(work, home, self._cache.downloads, bool(plan.lock), say)
+        await self._npm.install(work, home, downloads, bool(plan.lock), say)
         return await in_thread(partial(self._pack, work, key))
 
     def _pack(self, work: Path, key: str, check_wanted: Check) -> Path:

@@ -34,13 +34,14 @@ LOCAL = re.compile(r"(file:|link:|\.{1,2}/|/|~/)")
 
 OPTIONS = frozenset(
     {
-        *("registry", "proxy", "https-proxy", "noproxy", "strict-ssl", "ca", "ca[]", "always-auth"),
-        *("_auth", "_authToken", "username", "_password", "email", "replace-registry-host"),
+        *("registry", "replace-registry-host", "always-auth"),
+        *("_auth", "_authToken", "username", "_password", "email"),
         *("legacy-peer-deps", "strict-peer-deps", "engine-strict", "install-strategy"),
         *("prefer-dedupe", "bin-links", "maxsockets"),
     }
 )
-"""Of .npmrc. Others could name programs that npm starts, or files of the service's machine."""
+"""Of .npmrc. Others could name programs that npm starts, or files of the service's machine; or, as `proxy`, `ca` and
+`strict-ssl` do, who stands between npm and the registries, and sees the service's own credentials for them."""
 FOR_A_REGISTRY = re.compile(r"//[^\s=]*:(_authToken|_auth|username|_password|email|always-auth)")
 OF_A_SCOPE = re.compile(r"@[^\s=:]+:registry")
 
