@@ -1,24 +1,13 @@
 """Mutual TLS over real sockets: who is let in, and what is said to and of those who are not."""
 
-import asyncio
 import contextlib
-import socket
 import ssl
-import tempfile
-from collections.abc import AsyncIterator, MutableMapping, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from grpclib import GRPCError, Status
-from grpclib.client import Channel
-from grpclib.config import Configuration
-from grpclib.exceptions import StreamTerminatedError
 from sanfran_common.rpc.client import RpcClient, Unreachable
-from sanfran_common.rpc.codec import CODEC
-from sanfran_common.rpc.protocol import Protocol
 from sanfran_common.rpc.roles import CALLERS, Role
 from sanfran_common.rpc.server import RpcServer
 from sanfran_common.rpc.tls import Tls
@@ -27,61 +16,19 @@ from sanfran_proto.grpc.reflection import v1
 from sanfran_proto.sanfran import v1 as pb
 from structlog.testing import capture_logs
 
-from tests.certificates import Authority, pem_of, write
-
-OURS = Authority()
-
-
-class Controller(pb.ControllerBase):
-    async def activate(self, message: pb.ActivateFunctionRequest) -> pb.Route:
-        return pb.Route(name=message.name)
-
-    async def get_pool(self, message: pb.GetPoolRequest) -> pb.PoolStatus:
-        return pb.PoolStatus(controller="c")
-
-    async def stream_logs(self, message: pb.StreamLogsRequest) -> AsyncIterator[pb.LogLine]:
-        while True:
-            yield pb.LogLine(text="x" * 60_000)
-            await asyncio.sleep(0)
-
-    async def watch_routes(self, message: pb.WatchRoutesRequest) -> AsyncIterator[pb.RouteEvent]:
-        yield pb.RouteEvent(synced=pb.RoutesSynced(controller="c"))
-        await asyncio.Event().wait()
-
-
-@asynccontextmanager
-async def serving(
-    path: Path, *, secret: str = "", authority: Authority = OURS
-) -> AsyncIterator[RpcServer]:
-    folder = authority.folder(path / "server", "controller")
-    async with (
-        Tls(folder, Role.CONTROLLER) as tls,
-        RpcServer([Controller()], "127.0.0.1:0", secret=secret, tls=tls) as server,
-    ):
-        yield server
-
-
-@asynccontextmanager
-async def calling(
-    path: Path,
-    address: str,
-    role: Role,
-    *,
-    authority: Authority = OURS,
-    server: Role = Role.CONTROLLER,
-    secret: str = "",
-) -> AsyncIterator[RpcClient]:
-    folder = authority.folder(path / f"client-{role}", role)
-    async with (
-        Tls(folder, role) as tls,
-        RpcClient(address, tls=tls.to(server), secret=secret) as client,
-    ):
-        yield client
-
-
-async def activate(client: RpcClient) -> pb.Route:
-    stub = pb.ControllerStub(client.channel)
-    return await stub.activate(pb.ActivateFunctionRequest(name="hello"), timeout=10)
+from common.tests.tls_peers import (
+    OURS,
+    Controller,
+    activate,
+    call_with,
+    calling,
+    client_context,
+    connect,
+    serving,
+    stranger,
+    whys,
+)
+from tests.certificates import Authority
 
 
 async def test_a_call_with_the_right_role_is_answered_and_a_stream_too(tmp_path: Path) -> None:
@@ -234,69 +181,6 @@ async def test_a_client_with_tls_is_told_that_the_server_has_none(tmp_path: Path
             await activate(client)
 
 
-async def test_calls_go_on_to_the_address_whose_certificate_holds(tmp_path: Path) -> None:
-    other = Authority("sanfran other CA")
-    async with (
-        serving(tmp_path) as good,
-        serving(tmp_path / "other", authority=other) as bad,
-        calling(tmp_path, f"{bad.address},{good.address}", Role.ROUTER) as client,
-    ):
-        for _ in range(6):
-            assert (await activate(client)).name == "hello"
-
-
-async def test_a_mute_server_costs_the_time_to_connect_and_no_more(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as mute:
-        address = f"127.0.0.1:{mute.getsockname()[1]}"
-        async with calling(tmp_path, address, Role.ROUTER) as client:
-            with pytest.raises(Unreachable, match="no address answers"):
-                await activate(client)
-
-
-async def test_a_caller_that_leaves_in_the_handshake_leaves_nothing_behind(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as mute:
-        address = f"127.0.0.1:{mute.getsockname()[1]}"
-        async with calling(tmp_path, address, Role.ROUTER) as client:
-            callers = [asyncio.create_task(activate(client)) for _ in range(3)]
-            await asyncio.sleep(0.1)
-            for caller in callers:
-                caller.cancel()
-            ended = await asyncio.gather(*callers, return_exceptions=True)
-            assert all(isinstance(one, asyncio.CancelledError) for one in ended)
-            mute.close()
-            with pytest.raises(Unreachable):
-                await activate(client)
-
-
-async def test_many_first_callers_share_one_connection(tmp_path: Path) -> None:
-    async with (
-        serving(tmp_path) as server,
-        calling(tmp_path, server.address, Role.ROUTER) as client,
-    ):
-        answers = await asyncio.gather(*(activate(client) for _ in range(50)))
-        assert len(answers) == 50
-        assert len(server._server._protocols) == 1
-
-
-async def test_a_client_that_does_not_read_does_not_hold_up_a_stop(tmp_path: Path) -> None:
-    async with calling(tmp_path, "127.0.0.1:1", Role.API) as client:
-        async with serving(tmp_path) as server:
-            stub = pb.ControllerStub(client.at(server.address))
-            stream = stub.stream_logs(pb.StreamLogsRequest(name="f", follow=True))
-            assert (await anext(aiter(stream))).text
-            protocol = client._channels[server.address]._protocol
-            assert isinstance(protocol, Protocol)
-            protocol.transport.pause_reading()
-            (held,) = server._server._protocols
-            # Less than what may be on its way by the windows of HTTP/2.
-            wire = held.transport.get_extra_info("socket")
-            wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-            await asyncio.sleep(0.3)
-            begun = asyncio.get_running_loop().time()
-        assert asyncio.get_running_loop().time() - begun < 10
-        await stream.aclose()
-
-
 async def test_older_versions_of_tls_are_refused(tmp_path: Path) -> None:
     context = client_context(*OURS.issue("router.sanfran.internal"), folder=tmp_path)
     context.maximum_version = ssl.TLSVersion.TLSv1_2
@@ -318,22 +202,6 @@ async def test_a_client_that_does_not_offer_h2_is_refused(tmp_path: Path) -> Non
                     pass
             writer.close()
     assert whys(logs) == ["TLS: its ALPN does not offer h2"]
-
-
-async def test_many_who_stop_in_the_handshake_hold_up_nobody_and_a_stop_neither(
-    tmp_path: Path,
-) -> None:
-    sockets = []
-    async with serving(tmp_path) as server:
-        host, _, number = server.address.rpartition(":")
-        for junk in (b"", b"\x16\x03\x01", b"GET / HTTP/1.1\r\n\r\n", b"\x00" * 600) * 50:
-            one = socket.create_connection((host, int(number)))
-            one.sendall(junk)
-            sockets.append(one)
-        async with calling(tmp_path, server.address, Role.ROUTER) as client:
-            assert (await activate(client)).name == "hello"
-    for one in sockets:
-        one.close()
 
 
 async def test_without_a_certificate_only_methods_that_ask_themselves_may_be_called(
@@ -363,14 +231,6 @@ async def test_without_a_certificate_only_methods_that_ask_themselves_may_be_cal
             assert refused.value.status is Status.UNAUTHENTICATED
 
 
-async def test_handshakes_that_fail_leave_nothing_behind(tmp_path: Path) -> None:
-    async with serving(tmp_path) as server:
-        for _ in range(40):
-            assert await call_with(server) is None
-        # grpclib forgets in every tenth connection those that are over.
-        assert len(server._server._handlers) < 20
-
-
 async def test_unix_sockets_need_no_certificate(tmp_path: Path) -> None:
     folder = OURS.folder(tmp_path / "server", "controller")
     async with (
@@ -386,59 +246,3 @@ def test_every_method_of_every_contract_says_who_may_call_it() -> None:
     paths = {path for base in bases for path in base().__mapping__()}
     assert len(paths) > 20
     assert paths == {path for path in CALLERS if path.startswith("/sanfran.v1.")}
-
-
-def client_context(
-    certificate: bytes = b"", key: bytes = b"", *, folder: Path, authority: Authority = OURS
-) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(cadata=pem_of(authority.certificate).decode())
-    context.set_alpn_protocols(["h2"])
-    if certificate:
-        write(folder / "shown", b"", certificate, key)
-        context.load_cert_chain(folder / "shown/tls.crt", folder / "shown/tls.key")
-    return context
-
-
-async def call_with(
-    server: RpcServer, certificate: bytes = b"", key: bytes = b""
-) -> GRPCError | None:
-    """What a client that is not ours gets; None: no answer at all."""
-    async with stranger(server, certificate, key) as channel:
-        try:
-            await pb.ControllerStub(channel).get_pool(pb.GetPoolRequest(), timeout=10)
-        except GRPCError as error:
-            return error
-        except (OSError, StreamTerminatedError):
-            return None
-    raise AssertionError("was answered")
-
-
-@asynccontextmanager
-async def stranger(
-    server: RpcServer, certificate: bytes = b"", key: bytes = b""
-) -> AsyncIterator[Channel]:
-    """A channel of plain grpclib."""
-    with tempfile.TemporaryDirectory() as folder:
-        context = client_context(certificate, key, folder=Path(folder))
-    host, _, number = server.address.rpartition(":")
-    config = Configuration(ssl_target_name_override="controller.sanfran.internal")
-    channel = Channel(host, int(number), codec=CODEC, ssl=context, config=config)
-    try:
-        yield channel
-    finally:
-        channel.close()
-
-
-async def connect(
-    server: RpcServer, context: ssl.SSLContext
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    host, _, number = server.address.rpartition(":")
-    return await asyncio.open_connection(
-        host, int(number), ssl=context, server_hostname="controller.sanfran.internal"
-    )
-
-
-def whys(logs: Sequence[MutableMapping[str, Any]]) -> list[str]:
-    """Why connections were refused, by the server's log."""
-    return [entry["why"] for entry in logs if entry["event"] == "connection refused"]
