@@ -112,6 +112,13 @@ async def api(run_api: RunApi) -> AsyncIterator[Api]:
 
 
 @pytest.fixture
+async def quick(run_api: RunApi) -> AsyncIterator[Api]:
+    """One that waits for watchers a moment only."""
+    async with run_api(apply_timeout=0.1) as running:
+        yield running
+
+
+@pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     async with opened(tmp_path) as made:
         yield made
