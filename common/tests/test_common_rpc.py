@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -185,3 +186,36 @@ async def test_each_names_every_address_and_dns_names_are_resolved() -> None:
                 await client.wait_changed()
             channel = client.each()[server.address]
             assert (await pb.ControllerStub(channel).activate(ask())).controller == "tcp"
+
+
+async def test_a_name_is_looked_up_again_at_once_when_its_address_fails(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sanfran_common.rpc.client.RESOLVE_EVERY", 600.0)
+    found = "127.0.0.1"
+
+    def name_server(_: str, number: int, *__: object) -> list[tuple[object, ...]]:
+        if not found:
+            raise socket.gaierror(socket.EAI_NONAME, "no replica is ready")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (found, number))]
+
+    async with RpcServer([Echo("first")], "127.0.0.1:0") as first:
+        number = first.address.rpartition(":")[2]
+        monkeypatch.setattr("socket.getaddrinfo", name_server)
+        async with RpcClient(f"dns:replicas:{number}") as client:
+            async with asyncio.timeout(20):
+                await client.wait_changed()
+                stub = pb.ControllerStub(client.channel)
+                assert (await stub.activate(ask())).controller == "first"
+                found = ""
+                await first.__aexit__(None, None, None)
+                with pytest.raises(GRPCError) as refused:
+                    await stub.activate(ask())
+                assert refused.value.status is Status.UNAVAILABLE
+                async with RpcServer([Echo("second")], f"127.0.0.2:{number}"):
+                    found = "127.0.0.2"
+                    while True:  # as routers do
+                        with contextlib.suppress(GRPCError):
+                            assert (await stub.activate(ask())).controller == "second"
+                            break
+                        await asyncio.sleep(0.05)

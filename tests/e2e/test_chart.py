@@ -41,8 +41,7 @@ def test_an_upgrade_and_a_rollback_under_load_fail_no_request(
             step()
         load.assert_flawless()
         figures.append(
-            f"{what} of every service: {load.answers} requests, none failed, slowest "
-            f"{load.slowest * 1000:.0f} ms"
+            f"{what} of every service: {load.answers} requests, none failed, slowest {load.slowest}"
         )
         release.deploy(f"after-{what}", says("fresh"))
         assert visitor.get(f"after-{what}").ok == "fresh"

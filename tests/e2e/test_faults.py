@@ -89,7 +89,7 @@ def test_pods_of_a_service_that_are_replaced_under_load_cost_no_request(
     load.assert_flawless()
     figures.append(
         f"{component} replaced in {took:.0f} s: {load.answers} requests of a warm function, none "
-        f"failed, slowest {load.slowest * 1000:.0f} ms"
+        f"failed, slowest {load.slowest}"
     )
     fresh = f"after-{component}"
     release.deploy(fresh, says("fresh"))

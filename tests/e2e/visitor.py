@@ -49,8 +49,8 @@ class Load:
         self.answers = 0
         self.failures: list[str] = []
         self.failed = 0
-        self.slowest = 0.0
-        """Seconds of the slowest answer."""
+        self.slowest = ""
+        """The slowest answer: how long it took, and of what."""
 
     def floor(self, function: str, number: int) -> None:
         """From now on an answer of that function with a lower number is wrong."""
@@ -75,7 +75,8 @@ class Load:
         self._order("stop")
         account = self.read()
         self.answers, self.failed = account["answers"], account["failed"]
-        self.failures, self.slowest = account["failures"], account["slowest"]
+        self.failures = account["failures"]
+        self.slowest = f"{account['slowest'] * 1000:.0f} ms ({account['slowest_was']})"
 
     def assert_flawless(self, at_least: int = 50) -> None:
         """Nothing failed, and there were that many answers."""

@@ -35,6 +35,8 @@ class Caller:
 
     def __init__(self, address: str, kept: bool) -> None:
         self._connection = http.client.HTTPConnection(address, timeout=PATIENCE)
+        self.connecting = 0.0
+        """Seconds of the last call that passed until it was connected: the name's look-up is in them."""
         self._headers = {} if kept else {"Connection": "close"}
 
     def call(
@@ -42,7 +44,11 @@ class Caller:
     ) -> tuple[int, str, float, dict[str, str]]:
         """Sends a request; gives status, body, seconds and headers. Status 0: no answer, and why."""
         began = time.monotonic()
+        self.connecting = 0.0
         try:
+            if self._connection.sock is None:
+                self._connection.connect()
+                self.connecting = time.monotonic() - began
             self._connection.request(method, path, body, self._headers)
             answer = self._connection.getresponse()
             text = answer.read().decode()
@@ -93,6 +99,7 @@ class Load:
         self._failed = 0
         self._answers = 0
         self._slowest = 0.0
+        self._slowest_was = ""
         self.floors: dict[str, int] = {}
         """By path: the lowest number that is a right answer to a request that begins now."""
 
@@ -109,14 +116,16 @@ class Load:
                 wrong = f"{status} {text}"
             elif not text.isdigit() or int(text) < floor:
                 wrong = f"{text}, expected {floor} or more"
+            how = "kept" if kind["kept"] else "new connection"
+            what = f"{kind['method']} {kind['path']}, {how}"
             with self._lock:
                 self._answers += 1
-                self._slowest = max(self._slowest, seconds)
+                if seconds > self._slowest:
+                    self._slowest = seconds
+                    self._slowest_was = f"{what}, {caller.connecting:.3f} s of it to connect"
                 if wrong:
                     self._failed += 1
                     if len(self._failures) < SAMPLES:
-                        how = "kept" if kind["kept"] else "new connection"
-                        what = f"{kind['method']} {kind['path']}, {how}"
                         self._failures.append(f"{at:.3f} +{seconds:.3f} s {what}: {wrong}")
             if first:
                 begun.wait(PATIENCE)
@@ -144,6 +153,7 @@ class Load:
             "failed": self._failed,
             "failures": self._failures,
             "slowest": self._slowest,
+            "slowest_was": self._slowest_was,
         }
 
     def _obey(self) -> None:

@@ -13,7 +13,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -46,6 +46,8 @@ CONNECT_LEAST = 0.5
 PROBE_TIMEOUT = 1.0
 RESOLVE_EVERY = 5.0
 """Seconds between look-ups of a DNS name; also how late a new replica gets its first call."""
+RESOLVE_LEAST = 0.5
+"""Seconds between them when an address has failed: what was there may be elsewhere by now."""
 BROKEN = (OSError, StreamTerminatedError, ProtocolError)
 
 Pick = Callable[[frozenset[str]], str]
@@ -85,6 +87,8 @@ class RpcClient(TaskOwner):
         self._closed = False
         self._changed = asyncio.Event()
         self._ejected = asyncio.Event()
+        self._doubted = asyncio.Event()
+        """Set when what is known of a DNS name did not serve a call."""
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
@@ -194,6 +198,7 @@ class RpcClient(TaskOwner):
             try:
                 address = pick(frozenset(tried))
             except NoAddress as error:
+                self._doubted.set()
                 text = f"no address answers: {last}" if last else str(error)
                 raise Unreachable(text) from (last or error)
             channel = self._channel_to(address)
@@ -229,6 +234,7 @@ class RpcClient(TaskOwner):
         say = log.warning if first and isinstance(error, TlsFailure) else log.debug
         say("address ejected", address=address, error=str(error))
         self._ejected.set()
+        self._doubted.set()
 
     async def _probe(self) -> None:
         """Asks ejected addresses for their health when their time is up."""
@@ -260,15 +266,23 @@ class RpcClient(TaskOwner):
 
     async def _resolve(self, host: str, number: int) -> None:
         loop = asyncio.get_running_loop()
+        known = True
         while True:
+            self._doubted.clear()
             try:
                 found = await loop.getaddrinfo(host, number, type=socket.SOCK_STREAM)
             except OSError as error:
                 # A name server that is away says nothing about the service: keep what is known.
-                log.warning("name not resolved", host=host, error=str(error))
+                say = log.warning if known else log.debug
+                say("name not resolved", host=host, error=str(error))
+                known = False
             else:
                 self._replace({_format(info[4]) for info in found})
-            await asyncio.sleep(RESOLVE_EVERY)
+                known = True
+            await asyncio.sleep(RESOLVE_LEAST)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RESOLVE_EVERY - RESOLVE_LEAST):
+                    await self._doubted.wait()
 
     def _replace(self, addresses: set[str]) -> None:
         if self._balancer.update(sorted(addresses)):
