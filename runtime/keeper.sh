@@ -64,9 +64,21 @@ ipc_is_left() {
   return 1
 }
 
+# Into $standing: this shell's limits, niceness and scheduling policy. Function code may change them, as it is the same
+# user, and what runs next would inherit them.
+look_at_oneself() {
+  standing=''
+  while read -r line; do standing="$standing$line;"; done <"/proc/$$/limits"
+  read -r line <"/proc/$$/stat"
+  set -- ${line##*) }
+  standing="$standing nice ${17} policy ${39}"
+}
+
 # After it nothing is left of what ran. A container that cannot be cleared is given up.
 clear_away() {
   kill_everything
+  look_at_oneself
+  [ "$standing" = "$stood" ] || fail "a function has changed the limits or the priority of this shell"
   # A folder without permissions would keep what is in it.
   find $scratch -xdev -mindepth 1 -type d ! -perm -700 -exec chmod u+rwx {} \; 2>/dev/null
   find $scratch -xdev -mindepth 1 -delete || fail "what a function wrote could not be removed"
@@ -118,6 +130,8 @@ next_order() {
   done
 }
 
+look_at_oneself
+stood=$standing
 echo "keeper: waits for the sidecar"
 while :; do
   clear_away

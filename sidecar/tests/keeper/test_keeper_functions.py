@@ -6,6 +6,7 @@ import asyncio
 import shutil
 
 import pytest
+from grpclib import GRPCError
 from sanfran_proto.sanfran import v1 as pb
 
 from sidecar.tests.conftest import Bench
@@ -52,6 +53,26 @@ async def test_a_recycled_function_leaves_nothing(pod: TwoContainers, bench: Ben
     await pod.nothing_but_the_runtime()
     assert pod.inside()[0] == keeper
     assert list(pod.scratch.iterdir()) == []
+
+
+@namespaces
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    "change",
+    ["cp.execFileSync('prlimit', ['--pid', '1', '--nofile=99:99'])", "os.setPriority(1, 10)"],
+)
+async def test_what_a_function_did_to_the_keeper_s_limits_meets_no_other_function(
+    shell: str, change: str, pod: TwoContainers, bench: Bench
+) -> None:
+    pod.start_keeper(shell)
+    await pod.start_sidecar()
+    stub = await pod.stub()
+    source = "const cp = require('child_process'), os = require('os'); module.exports = () => {};"
+    answer = await stub.activate(bench.order("a1", pod.api.function(source + change)))
+    assert answer.loaded is not None
+    with pytest.raises(GRPCError, match="gone"):
+        await stub.recycle(pb.RecycleRequest(activation_id="a1"))
+    assert "limits or the priority" in pod.said.read_text()
 
 
 @namespaces
