@@ -209,7 +209,11 @@ async def test_scripts_of_packages_do_not_run(
 
 
 @pytest.mark.parametrize(
-    "spec", ["file:../left", "/etc", "file:/etc", "../left", "~/left", "link:a/../../b"]
+    "spec",
+    [
+        *("file:../left", "/etc", "file:/etc", "../left", "~/left", "link:a/../../b"),
+        *("file:%2e%2e/left", ".%2E/left", "FILE:../left", "file:..\\left", "file:.\t./left"),
+    ],
 )
 async def test_a_dependency_outside_the_folder_is_refused_by_name(api: Any, spec: str) -> None:
     package = json.dumps({"dependencies": {"left": spec}})

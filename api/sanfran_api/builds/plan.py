@@ -13,6 +13,7 @@ import posixpath
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from sanfran_api.errors import BadRequest
 from sanfran_api.names import shorten
@@ -29,7 +30,7 @@ CONCERNS = (
     *("bundledDependencies", "overrides", "workspaces", "engines", "os", "cpu", "libc"),
 )
 """The fields of package.json that an installation depends on."""
-LOCAL = re.compile(r"(file:|link:|\.{1,2}/|/|~/)")
+LOCAL = re.compile(r"(file:|link:|\.|/|~/)", re.IGNORECASE)
 """How a dependency begins that lies in a folder: npm-package-arg."""
 
 OPTIONS = frozenset(
@@ -138,7 +139,9 @@ def _parse(name: str, text: bytes) -> dict[str, object]:
 
 
 def _stay_inside(where: str, spec: str) -> None:
-    path = spec.partition(":")[2] if spec.startswith(("file:", "link:")) else spec
+    path = spec.partition(":")[2] if spec.lower().startswith(("file:", "link:")) else spec
+    # npm reads it as a URL: %2e is a dot there, a backslash a slash, and tabs and line ends are nothing.
+    path = re.sub(r"[\t\r\n]", "", unquote(path).replace("\\", "/"))
     plain = posixpath.normpath(path.removeprefix("//"))
     if path.startswith(("/", "~")) or plain == ".." or plain.startswith("../"):
         raise BadRequest(
