@@ -215,6 +215,12 @@ class ApiConfig(ServiceConfig):
                 "prove nothing; try --tls-dir, --rpc-secret, or --rpc-listen 127.0.0.1:8091"
             )
 
+    @property
+    def services_prove_nothing(self) -> bool:
+        """People are asked who they are, and whoever reaches gRPC on this machine counts as a service."""
+        open_rpc = not (self.rpc_listen.startswith("unix:") or self.rpc_secret or self.tls_dir)
+        return bool(self.ways) and open_rpc
+
     def _check_jwt(self) -> None:
         if not (self.jwt_secret_file or self.jwt_jwks):
             raise ValueError("--auth: jwt needs --jwt-jwks FILE|URL or --jwt-secret-file FILE")

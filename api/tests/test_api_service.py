@@ -10,12 +10,14 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import zstandard
+from sanfran_api.config import ApiConfig
 from sanfran_common.rpc.client import RpcClient
 from sanfran_proto.sanfran import v1 as pb
 
@@ -190,3 +192,11 @@ async def refused(*flags: str) -> tuple[int | None, str]:
     async with asyncio.timeout(20):
         _, error = await started.communicate()
     return started.returncode, error.decode()
+
+
+def test_whoever_asks_people_is_told_when_services_have_nothing_to_show() -> None:
+    config = ApiConfig(auth="basic", users_file="users")
+    assert config.services_prove_nothing
+    assert not replace(config, rpc_secret="x" * 32).services_prove_nothing
+    assert not replace(config, rpc_listen="unix:/run/api.sock").services_prove_nothing
+    assert not ApiConfig().services_prove_nothing
