@@ -18,11 +18,14 @@ from tests.e2e.kubectl import LONG, Namespace, Object, run
 
 SANFRAN = Path(sys.executable).with_name("sanfran")
 
+LITTLE = {"requests": {"cpu": "20m"}}
 SMALL = {
-    "controller": {"poolSize": 3, "poolMax": 6, "maxPods": 16},
-    "api": {"persistence": {"size": "1Gi"}},
+    "router": {"resources": LITTLE},
+    "controller": {"poolSize": 3, "poolMax": 6, "maxPods": 16, "resources": LITTLE},
+    "api": {"persistence": {"size": "1Gi"}, "resources": LITTLE},
 }
-"""Values that let two releases fit on a laptop."""
+"""Values that let two releases, one of them amid an upgrade, fit on two cores that others use too: without room new pods
+wait, and with them what is tested."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,12 +62,14 @@ def test_two_releases_share_a_namespace_and_the_second_leaves_nothing_behind(
     release.deploy("twin", says("first"))
     before = namespace.everything()
     other = Release(namespace, "other", release.images, tmp_path)
-    other.upgrade()
-    other.deploy("twin", says("second"))
-    assert visitor.get("twin").ok == "first"
-    assert visitor.get("twin", address=other.router).ok == "second"
-    assert other.pods("twin")
-    other.helm("uninstall", "--wait")
+    try:
+        other.upgrade()
+        other.deploy("twin", says("second"))
+        assert visitor.get("twin").ok == "first"
+        assert visitor.get("twin", address=other.router).ok == "second"
+        assert other.pods("twin")
+    finally:  # the room is for the tests that follow
+        other.helm("uninstall", "--wait")
 
     def left() -> set[str]:
         found = namespace.everything() - before
