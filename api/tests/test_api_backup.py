@@ -169,6 +169,16 @@ async def test_a_bundle_that_was_altered_in_the_file_is_found(api: Any) -> None:
     assert "no whole store" in answer.json()["error"]["message"]
 
 
+async def test_a_version_that_stands_under_the_name_of_another_is_found(api: Any) -> None:
+    await api.create("mine-a")
+    content = await backed_up(api)
+    said = b"\x0a\x06mine-a"  # its first field
+    assert said in content
+    body = content[: -len(END) - 32].replace(said, b"\x0a\x06../../")
+    answer = await restored(api, body + END + hashlib.sha256(body).digest())
+    assert "says that it is another one" in answer.json()["error"]["message"]
+
+
 async def test_secrets_stay_sealed_and_want_their_key(run_api: Any, tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_bytes(base64.b64encode(bytes(32)))

@@ -155,7 +155,10 @@ class _Judge:
             numbers = _need(self._get("numbers", name), f"{name!r} without a number")
             if number > numbers:
                 raise ValueError(f"version {key!r} is beyond the last number")
-            digest = bytes.fromhex(records.read_version(value).digest)
+            version = records.read_version(value)
+            if records.version_key(version.name, version.version) != key:
+                raise ValueError(f"version {key!r} says that it is another one")
+            digest = bytes.fromhex(version.digest)
             references[digest] = references.get(digest, 0) + 1
         for name, value in self._rows("functions"):
             functions += 1
