@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import IO, cast
@@ -46,6 +47,10 @@ class StoreCalls(Connection):
                     async for piece in answer.aiter_bytes():
                         out.write(piece)
                         size += len(piece)
+                out.flush()
+                os.fsync(
+                    out.fileno()
+                )  # whoever is told that it is there may switch off the machine
             check_backup(part)
             part.rename(file)
         except FileExistsError:
