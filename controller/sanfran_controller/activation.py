@@ -192,7 +192,7 @@ class Activator(TaskOwner):
                         raise self._load_failed(function, version, answer.failed)
                     continue
                 if self._catalog.get(function.name) is not version:
-                    self._functions.discard(function, pod, "replaced while it loaded")
+                    self._functions.superseded(function, pod)
                     continue
                 if answer.loaded is not None and pod.state is PodState.ACTIVATING:
                     self._serve(function, pod, answer.loaded, began)
@@ -221,6 +221,7 @@ class Activator(TaskOwner):
         began = time.monotonic()
         pod.activation = Activation(secrets.token_urlsafe(16), version)
         pod.exposed = False
+        pod.answered = asyncio.Event()
         request = pb.ActivatePodRequest(
             activation_id=pod.activation.id,
             function=version,
@@ -238,6 +239,7 @@ class Activator(TaskOwner):
             self._functions.discard(function, pod, "not awaited any more")  # it may have loaded
             raise
         del function.loading[pod.name]
+        pod.answered.set()  # who waits for that runs when the pod has been put where it belongs
         metrics.STEP_SECONDS.labels("call").observe(time.monotonic() - began)
         return answer
 
@@ -252,6 +254,7 @@ class Activator(TaskOwner):
         phase = await self._phase_after(pod, error)
         # Until now, since an update must not overlook it.
         del function.loading[pod.name]
+        pod.answered.set()
         if phase is pb.PodPhase.GENERIC:
             self._give_back(pod)
             return phase

@@ -208,11 +208,25 @@ class Functions:
         return self._routes.unauthorized(current)
 
     def revoke(self, function: Function) -> None:
-        """Ends pods that still load what is not the newest version, and that routers were told of."""
+        """Sees to the end of pods that still load what is not the newest version, and that routers were told of:
+        an update waits until they refuse requests, or are dead."""
         current = self._catalog.get(function.name)
         for pod in [one for one in function.loading.values() if _runs(one) is not current]:
             if pod.exposed:
-                self.discard(function, pod, "replaced while it loaded")
+                self._await(function, self._fleet.outlast(pod))
+                if current is not None and not function.serving:
+                    self._publish(function)  # routers send nothing more to it
+
+    def superseded(self, function: Function, pod: Pod) -> None:
+        """A pod has loaded what is not the newest version any more. If a router was told of it, requests that
+        waited in it may run by now, and end as in any pod that is taken out of a route."""
+        if not pod.exposed:
+            self._fleet.recycle(pod)
+        elif pod.state is PodState.ACTIVATING:
+            self._fleet.stock.step(pod, PodEvent.LOADED)
+            self._await(function, self._fleet.dismiss(pod))
+        else:
+            self.ended(function, pod)
 
     def discard(self, function: Function, pod: Pod, why: str) -> None:
         """A pod that was claimed does not come to serve. One that a router was told of may have loaded all the

@@ -34,6 +34,7 @@ class Pod:
     __slots__ = (
         "activation",
         "address",
+        "answered",
         "asked_at",
         "attendant",
         "brief",
@@ -69,6 +70,7 @@ class Pod:
         # Of its activation.
         self.activation: Activation | None = None
         self.exposed = False  # a router was told of it before it had loaded
+        self.answered = asyncio.Event()  # what became of its load is known
         self.crashed = False  # it is gone because of what the code in it did
         self.log_readers: set[asyncio.Task[None]] = set()
         self.brief = True  # nothing ran in it when it was fenced: it will be back in moments

@@ -102,6 +102,38 @@ async def test_an_update_is_not_acknowledged_while_a_pod_that_was_told_of_may_lo
             assert (await router.activate("hello")).version == 2
 
 
+@pytest.mark.parametrize("change", ["update", "delete"])
+async def test_a_change_that_meets_the_end_of_a_load_costs_no_request_that_has_begun_in_the_pod(
+    world: World, change: str
+) -> None:
+    world.api.put("hello")
+    gate = Gate(world)
+    fencing, fence = asyncio.Event(), asyncio.Event()
+
+    async def slowly(pod: Any) -> None:
+        fencing.set()
+        await fence.wait()
+
+    world.host.on_drain = slowly
+    async with world.controller() as router:
+        await early(router)
+        (pod,) = world.host.in_phase(ACTIVATING)
+        change_is = world.api.delete("hello") if change == "delete" else world.api.put("hello")
+        await asyncio.sleep(0.1)
+        pod.running = 1  # what waited in it
+        gate.open.set()
+        await fencing.wait()
+        assert change_is not in world.api.applied
+        fence.set()
+        await world.api.until_applied(change_is)
+        if change == "update":
+            assert (await router.activate("hello")).version == 2
+        assert pod.phase is pb.PodPhase.DRAINING
+        pod.running = 0
+        world.host.changes.tell()
+        await world.host.until(lambda: pod.phase is GENERIC)
+
+
 async def test_an_update_does_not_wait_for_a_pod_that_nobody_was_told_of(world: World) -> None:
     world.api.put("hello")
     gate = Gate(world)

@@ -196,6 +196,8 @@ class Function:
         endpoint.retire()
 
     def _take(self, facts: RouteFacts) -> None:
+        if facts.deleted or facts.version > self.version:
+            self.early = None  # only what waits there already may run there
         self._routes[facts.controller] = facts
         for told in facts.endpoints:
             self._dropped.pop((told.address, told.activation_id), None)
@@ -336,6 +338,7 @@ class Table:
         function.timeout, function.concurrency = facts.timeout, facts.concurrency or UNLIMITED
         function.body_limit, function.private = facts.body_limit, facts.private
         (told,) = facts.endpoints
+        function.version = max(function.version, facts.version)
         early = function.early
         if early is not None:
             if (early.address, early.activation_id) == (told.address, told.activation_id):

@@ -328,6 +328,27 @@ async def test_a_deletion_overtakes_an_early_answer(world: World) -> None:
     assert not it.pod.heads
 
 
+@pytest.mark.parametrize("change", [{"version": 2}, {"deleted": True}])
+async def test_of_a_version_that_is_over_only_what_waits_in_a_pod_runs_there(
+    world: World, change: dict[str, object]
+) -> None:
+    it = await Loading(world).start()
+    first, second = await world.client(), await world.client()
+    first.get()
+    connection = await it.held.get()
+    world.controller.publish(**change)
+    await world.seen(lambda: it.function.version == 2 or it.function.deleted)
+    connection.send(BEGUN + OK)
+    assert (await first.answer()).body == b"ok"
+    assert not it.function.endpoints
+    second.get()
+    if "version" in change:
+        await world.seen(lambda: len(it.asked) == 2)
+    else:
+        assert (await second.answer()).status == 404
+    assert len(it.pod.heads) == 1
+
+
 async def test_a_newer_route_takes_the_early_pod_s_place(world: World) -> None:
     it = await Loading(world).start()
     newer = await world.pod(activation="act-2")
