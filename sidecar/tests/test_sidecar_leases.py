@@ -65,7 +65,8 @@ def test_when_the_record_itself_stood_still_nobody_is_taken_for_dead() -> None:
             st.sampled_from("abc"),
             st.sampled_from("12"),
             st.booleans(),
-            st.floats(0.01, STANDSTILL),
+            # Not all of it: sums of floats that are rounded may be a hair longer.
+            st.floats(0.01, STANDSTILL - 0.01),
         ),
         max_size=60,
     )
