@@ -119,7 +119,8 @@ async def test_a_change_that_meets_the_end_of_a_load_costs_no_request_that_has_b
         await early(router)
         (pod,) = world.host.in_phase(ACTIVATING)
         change_is = world.api.delete("hello") if change == "delete" else world.api.put("hello")
-        await asyncio.sleep(0.1)
+        told = await router.until(lambda: router.routes.get("hello"))
+        assert told.deleted if change == "delete" else (told.version, told.endpoints) == (2, [])
         pod.running = 1  # what waited in it
         gate.open.set()
         await fencing.wait()
