@@ -188,34 +188,41 @@ async def test_each_names_every_address_and_dns_names_are_resolved() -> None:
             assert (await pb.ControllerStub(channel).activate(ask())).controller == "tcp"
 
 
-async def test_a_name_is_looked_up_again_at_once_when_its_address_fails(
+class NameServer:
+    """Knows one replica, or none."""
+
+    def __init__(self) -> None:
+        self.replica = ""
+        self.asked = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    def look_up(self, _: str, number: int, *__: object) -> list[tuple[object, ...]]:
+        """As `socket.getaddrinfo`, in a thread."""
+        self._loop.call_soon_threadsafe(self.asked.set)
+        if not self.replica:
+            raise socket.gaierror(socket.EAI_NONAME, "no replica is ready")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (self.replica, number))]
+
+
+async def test_a_name_is_looked_up_again_soon_when_its_address_fails_or_it_is_not_known(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("sanfran_common.rpc.client.RESOLVE_EVERY", 600.0)
-    found = "127.0.0.1"
-
-    def name_server(_: str, number: int, *__: object) -> list[tuple[object, ...]]:
-        if not found:
-            raise socket.gaierror(socket.EAI_NONAME, "no replica is ready")
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (found, number))]
-
-    async with RpcServer([Echo("first")], "127.0.0.1:0") as first:
+    names = NameServer()
+    async with RpcServer([Echo("first")], "127.0.0.1:0") as first, asyncio.timeout(30):
         number = first.address.rpartition(":")[2]
-        monkeypatch.setattr("socket.getaddrinfo", name_server)
+        monkeypatch.setattr("socket.getaddrinfo", names.look_up)
         async with RpcClient(f"dns:replicas:{number}") as client:
-            async with asyncio.timeout(20):
-                await client.wait_changed()
-                stub = pb.ControllerStub(client.channel)
-                assert (await stub.activate(ask())).controller == "first"
-                found = ""
-                await first.__aexit__(None, None, None)
+            await names.asked.wait()  # not known
+            names.replica = "127.0.0.1"
+            await client.wait_changed()
+            stub = pb.ControllerStub(client.channel)
+            assert (await stub.activate(ask())).controller == "first"
+            await first.__aexit__(None, None, None)
+            async with RpcServer([Echo("second")], f"127.0.0.2:{number}"):
+                names.replica = "127.0.0.2"
                 with pytest.raises(GRPCError) as refused:
                     await stub.activate(ask())
                 assert refused.value.status is Status.UNAVAILABLE
-                async with RpcServer([Echo("second")], f"127.0.0.2:{number}"):
-                    found = "127.0.0.2"
-                    while True:  # as routers do
-                        with contextlib.suppress(GRPCError):
-                            assert (await stub.activate(ask())).controller == "second"
-                            break
-                        await asyncio.sleep(0.05)
+                await client.wait_changed()
+                assert (await stub.activate(ask())).controller == "second"

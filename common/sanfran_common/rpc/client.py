@@ -47,7 +47,8 @@ PROBE_TIMEOUT = 1.0
 RESOLVE_EVERY = 5.0
 """Seconds between look-ups of a DNS name; also how late a new replica gets its first call."""
 RESOLVE_LEAST = 0.5
-"""Seconds between them when an address has failed: what was there may be elsewhere by now."""
+"""Seconds between them when an address has failed, for what was there may be elsewhere by now, or when the name is not
+known."""
 BROKEN = (OSError, StreamTerminatedError, ProtocolError)
 
 Pick = Callable[[frozenset[str]], str]
@@ -276,6 +277,7 @@ class RpcClient(TaskOwner):
                 say = log.warning if known else log.debug
                 say("name not resolved", host=host, error=str(error))
                 known = False
+                self._doubted.set()  # it stands for nobody while no replica is ready: soon one is
             else:
                 self._replace({_format(info[4]) for info in found})
                 known = True
