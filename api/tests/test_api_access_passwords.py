@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -189,6 +190,17 @@ def test_any_users_file_is_read_or_refused_and_nothing_else(content: str) -> Non
         parse_users(content.encode(errors="surrogatepass"))
     except BadUsers:
         pass
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [("t=[0-9]+", "t=0"), ("p=[0-9]+", "p=0"), ("m=[0-9]+", "m=7"), ("[^$]+$", "YQ")],
+)
+def test_a_hash_whose_parameters_the_algorithm_does_not_take_is_refused(
+    good: str, bad: str
+) -> None:
+    with pytest.raises(BadUsers, match="line 1: what 'vik' has is no argon2id hash that works"):
+        parse_users(f"vik:{re.sub(good, bad, HASH)}:a".encode())
 
 
 def test_a_short_password_is_refused() -> None:

@@ -341,12 +341,20 @@ async def test_of_a_version_that_is_over_only_what_waits_in_a_pod_runs_there(
     connection.send(BEGUN + OK)
     assert (await first.answer()).body == b"ok"
     assert not it.function.endpoints
+    gate = asyncio.Event()
+
+    async def later(name: str) -> pb.Route:
+        await gate.wait()
+        raise GRPCError(Status.NOT_FOUND, name)
+
+    world.controller.on_activate = later
     second.get()
     if "version" in change:
         await world.seen(lambda: len(it.asked) == 2)
     else:
         assert (await second.answer()).status == 404
     assert len(it.pod.heads) == 1
+    gate.set()
 
 
 async def test_a_newer_route_takes_the_early_pod_s_place(world: World) -> None:

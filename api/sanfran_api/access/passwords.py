@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from argon2 import PasswordHasher, Type, extract_parameters
+from argon2 import Parameters, PasswordHasher, Type, extract_parameters
 from argon2.exceptions import Argon2Error, InvalidHashError
 
 from sanfran_api.access.credentials import MAX_USER, Password
@@ -129,12 +129,7 @@ def _user(line: str, where: str) -> User:
         IndexError,
     ):  # not all that it may raise is its own
         made = None
-    if (
-        made is None
-        or made.type is not Type.ID
-        or made.memory_cost > MAX_MEMORY_KIB
-        or made.time_cost > MAX_PASSES
-    ):
+    if made is None or not _can_be_checked(made):
         raise BadUsers(
             f"{where}: what {name!r} has is no argon2id hash that works; sanfran hash-password {name} "
             "makes one"
@@ -144,6 +139,18 @@ def _user(line: str, where: str) -> User:
         if GROUP.fullmatch(group) is None:
             raise BadUsers(f"{where}: {shorten(group)!r} is no group's name; try admin")
     return User(name, hashed, groups)
+
+
+def _can_be_checked(made: Parameters) -> bool:
+    """Whether the algorithm takes these parameters (RFC 9106, section 3.1), and their cost is bounded."""
+    return (
+        made.type is Type.ID
+        and 1 <= made.time_cost <= MAX_PASSES
+        and 1 <= made.parallelism < 1 << 24
+        and 8 * made.parallelism <= made.memory_cost <= MAX_MEMORY_KIB
+        and made.hash_len >= 4
+        and made.salt_len >= 8
+    )
 
 
 def _decoy(like: User | None) -> User:

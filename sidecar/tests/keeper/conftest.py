@@ -133,7 +133,9 @@ async def pod(bench: Bench, start_service: StartService) -> AsyncIterator[TwoCon
     made = TwoContainers(bench, start_service)
     yield made
     await made.close()
-    if made.keeper is not None:
+    if made.keeper is not None and made.keeper.poll() is None:
+        for first in made.inside()[:1]:
+            first.kill()  # a change of user has undone what --kill-child asked for
         made.keeper.kill()
         made.keeper.wait()
 
