@@ -10,10 +10,9 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Self
 
-from sanfran_common.lifecycle import OwnedTasks
+from sanfran_common.lifecycle import TaskOwner
 from sanfran_common.telemetry.logs import get_logger
 
 from sanfran_api.builds.cache import BuildCache
@@ -36,7 +35,7 @@ Write = Callable[[Path, Check], None]
 """Writes the whole upload into a folder."""
 
 
-class Builder:
+class Builder(TaskOwner):
     """Makes `node_modules` while its `async with` lasts.
 
     Args:
@@ -50,26 +49,17 @@ class Builder:
     def __init__(
         self, npm: Npm | None, cache: BuildCache, limits: Limits, *, at_once: int, waiting: int
     ) -> None:
+        super().__init__("builds")
         self._npm = npm
         self._cache = cache
         self._limits = limits
         self._most = at_once + waiting
         self._places = asyncio.Semaphore(at_once)
         self._builds: dict[str, _Build] = {}
-        self._tasks = OwnedTasks("builds")
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self._cache.open)
-        await self._tasks.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._tasks.__aexit__(kind, error, trace)
+        return await super().__aenter__()
 
     async def modules(self, plan: Plan, whole: bytes, write: Write, say: Say) -> IO[bytes]:
         """A tar with the `node_modules` that a plan asks for.
