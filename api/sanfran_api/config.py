@@ -181,7 +181,6 @@ class ApiConfig(ServiceConfig):
     def __post_init__(self) -> None:
         if not self.ways:
             self._check_open()
-        self._check_rpc()
         if "basic" in self.ways and not (self.users_file or self.admin_password_file):
             raise ValueError(
                 "--auth: basic needs --users-file FILE or --admin-password-file FILE; `sanfran "
@@ -189,6 +188,7 @@ class ApiConfig(ServiceConfig):
             )
         if "jwt" in self.ways:
             self._check_jwt()
+        self._check_rpc()
 
     @property
     def ways(self) -> frozenset[str]:
@@ -208,18 +208,19 @@ class ApiConfig(ServiceConfig):
         # Whatever people have to show, services that show nothing get the code and env of all functions.
         if self.rpc_listen.startswith("unix:") or self.rpc_secret or self.tls_dir:
             return
+        if self.ways:
+            raise ValueError(
+                f"--rpc-listen: whoever reaches {self.rpc_listen}, functions on this machine too, would "
+                f"count as a service and get every secret, whatever --auth {self.auth} asks of people; "
+                "give all services the same SANFRAN_RPC_SECRET, or --tls-dir, or try --rpc-listen "
+                "unix:/run/sanfran/api.sock"
+            )
         host, _ = split_host_port(self.rpc_listen)
         if not is_loopback(host):
             raise ValueError(
                 f"--rpc-listen: {self.rpc_listen!r} can be reached from other machines, and services "
                 "prove nothing; try --tls-dir, --rpc-secret, or --rpc-listen 127.0.0.1:8091"
             )
-
-    @property
-    def services_prove_nothing(self) -> bool:
-        """People are asked who they are, and whoever reaches gRPC on this machine counts as a service."""
-        open_rpc = not (self.rpc_listen.startswith("unix:") or self.rpc_secret or self.tls_dir)
-        return bool(self.ways) and open_rpc
 
     def _check_jwt(self) -> None:
         if not (self.jwt_secret_file or self.jwt_jwks):

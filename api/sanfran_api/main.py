@@ -137,12 +137,6 @@ async def serve(config: ApiConfig, life: Lifecycle) -> None:
         rest = await parts.enter_async_context(
             RestServer(guard, config.listen, grace=config.stop_grace)
         )
-        if config.services_prove_nothing:
-            log.warning(
-                "whoever is on this machine, functions too, gets all functions and secrets over gRPC; "
-                "try --rpc-secret, --tls-dir or --rpc-listen unix:/path",
-                rpc=rpc.address,
-            )
         life.ready(http=rest.address, rpc=rpc.address, admin=admin.address)
         await life.wait_stop()
         life.not_ready()

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -194,9 +193,31 @@ async def refused(*flags: str) -> tuple[int | None, str]:
     return started.returncode, error.decode()
 
 
-def test_whoever_asks_people_is_told_when_services_have_nothing_to_show() -> None:
-    config = ApiConfig(auth="basic", users_file="users")
-    assert config.services_prove_nothing
-    assert not replace(config, rpc_secret="x" * 32).services_prove_nothing
-    assert not replace(config, rpc_listen="unix:/run/api.sock").services_prove_nothing
-    assert not ApiConfig().services_prove_nothing
+@pytest.mark.parametrize(
+    "ways",
+    [
+        ["--auth", "basic", "--users-file", "users"],
+        [
+            *("--auth", "jwt", "--jwt-jwks", "https://login.example.org/keys"),
+            *("--jwt-issuer", "https://login.example.org", "--jwt-audience", "sanfran"),
+        ],
+    ],
+)
+async def test_whoever_asks_people_does_not_take_everyone_for_a_service(ways: list[str]) -> None:
+    code, error = await refused(*ways, "--rpc-listen", "127.0.0.1:0")
+    assert code == 2
+    assert "--rpc-listen: whoever reaches 127.0.0.1:0" in error
+    for works in ("SANFRAN_RPC_SECRET", "--tls-dir", "--rpc-listen unix:/run/sanfran/api.sock"):
+        assert works in error
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [{"rpc_secret": "x" * 32}, {"rpc_listen": "unix:/run/api.sock"}, {"tls_dir": "/etc/certs"}],
+)
+def test_people_are_asked_where_services_have_something_to_show(shown: dict[str, str]) -> None:
+    assert ApiConfig(**{"auth": "basic", "users_file": "users", **shown}).ways == {"basic"}  # type: ignore[arg-type]  # all are text
+
+
+def test_nobody_on_this_machine_is_asked_unless_it_is_wished() -> None:
+    assert not ApiConfig(rpc_listen="127.0.0.1:8091").ways
