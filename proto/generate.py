@@ -36,7 +36,7 @@ def generate(target: Path) -> None:
             [sys.executable, "-m", "grpc_tools.protoc", f"-I{SOURCES}"]
             + [f"--python_betterproto2_out={target}"]
             + [f"--python_betterproto2_opt={one}_generation=async" for one in ("client", "server")]
-            + [f"--descriptor_set_out={described}"]
+            + [f"--descriptor_set_out={described}", "--include_imports"]
             + [str(source) for source in sorted(SOURCES.glob("*.proto"))],
             check=True,
             stdout=subprocess.DEVNULL,

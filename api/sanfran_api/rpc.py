@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, closing, contextmanager
 from typing import Any
 
@@ -23,7 +23,8 @@ from sanfran_api.functions import Code, Functions, Given
 from sanfran_api.intake import Intake, Upload
 from sanfran_api.labels import parse_selector
 from sanfran_api.metrics import BUNDLE_BYTES
-from sanfran_api.settings import from_message
+from sanfran_api.names import shorten
+from sanfran_api.settings import FIELDS, from_message
 from sanfran_api.store.store import Store
 from sanfran_api.watch import Watcher, Watchers
 
@@ -36,8 +37,13 @@ LINGER_SECONDS = 5.0
 IN_MESSAGES = {
     "settings.timeout": "settings.timeout_ms",
     "settings.idle_timeout": "settings.idle_timeout_ms",
+    "settings.memory": "settings.memory_mb",
 }
 """Fields that gRPC calls otherwise than REST does."""
+MASKABLE = {
+    IN_MESSAGES.get(f"settings.{one}", one).removeprefix("settings."): one for one in FIELDS
+}
+"""Settings by their names in messages."""
 
 
 @contextmanager
@@ -243,11 +249,40 @@ def _code(header: pb.UploadHeader, upload: Upload | None) -> Code | None:
 
 
 def _given(header: pb.UploadHeader) -> Given | None:
-    """The settings that an update gives; None: none."""
-    if header.settings is None and not header.remove_secrets:
+    """The settings that an update gives; None: none.
+
+    A mask counts as everywhere in gRPC (google.aip.dev/134): without one, what is not zero is given, so that who is not
+    shown `env` and sends back what they were shown keeps it.
+    """
+    mask = list(header.settings_mask.paths) if header.settings_mask is not None else []
+    if header.settings is None and not header.remove_secrets and not mask:
         return None
-    given = from_message(header.settings) if header.settings is not None else {}
-    # Empty is how it was shown: it stays, like those that are not named.
-    secrets = {} if header.settings is None else header.settings.secrets
-    named = {name: value for name, value in secrets.items() if value}
-    return {**given, "secrets": {**named, **dict.fromkeys(header.remove_secrets)}}
+    settings = header.settings or pb.FunctionSettings()
+    chosen = _chosen(mask)
+    given = {
+        field: value
+        for field, value in from_message(settings).items()
+        if (field in chosen if mask else value is not None)
+    }
+    if "secrets" in given or header.remove_secrets:
+        # Empty is how it was shown: it stays, like those that are not named.
+        named = {name: value for name, value in settings.secrets.items() if value}
+        removed = dict.fromkeys(header.remove_secrets)
+        given["secrets"] = {**(named if "secrets" in given else {}), **removed}
+    return given
+
+
+def _chosen(mask: Iterable[str]) -> set[str]:
+    chosen: set[str] = set()
+    for path in mask:
+        if path == "*":
+            chosen.update(FIELDS)
+        elif path in MASKABLE:
+            chosen.add(MASKABLE[path])
+        else:
+            raise BadRequest(
+                f"settings_mask: {shorten(path)!r} is no field of the settings; * works, and "
+                f"{', '.join(MASKABLE)}",
+                field="settings_mask",
+            )
+    return chosen

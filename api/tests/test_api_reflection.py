@@ -102,7 +102,11 @@ async def test_a_client_that_knows_no_contract_learns_it_and_calls(
                 "grpc.reflection.v1.ServerReflection",
                 "grpc.reflection.v1alpha.ServerReflection",
             ]
-            assert set(client.learn(symbol)) == {"api.proto", "types.proto"}
+            assert set(client.learn(symbol)) == {
+                "api.proto",
+                "google/protobuf/field_mask.proto",
+                "types.proto",
+            }
             told = client.call("sanfran.v1.Api/GetFunction", name="hello")
             assert (told["name"], told["version"]) == ("hello", "1")
             client.learn(client.reflect({"file_by_filename": "health.proto"})[0])

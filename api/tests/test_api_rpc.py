@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from grpclib import GRPCError, Status
 from sanfran_common.rpc.client import RpcClient
+from sanfran_proto.google.protobuf import FieldMask
 from sanfran_proto.sanfran import v1 as pb
 
 CODE = b"module.exports = () => {}"
@@ -47,7 +48,7 @@ async def test_a_function_goes_through_its_life(api: Any) -> None:
     )
     assert (only.version, only.digest) == (3, changed.digest)
     assert only.settings == pb.FunctionSettings(
-        env={"A": "b"}, timeout_ms=60_000, concurrency=100, idle_timeout_ms=1500, memory_mb=512
+        env={"A": "b"}, timeout_ms=5, concurrency=100, idle_timeout_ms=1500, memory_mb=512
     )
 
     listed = await api.stub.list_functions(pb.ListFunctionsRequest())
@@ -161,3 +162,61 @@ async def test_code_is_kept_and_sent_compressed(api: Any) -> None:
     tar = await api.bundle(made.digest)
     assert len(tar) == made.bundle_bytes
     assert hashlib.sha256(tar).hexdigest() == made.digest
+
+
+def update(mask: tuple[str, ...] = (), /, **settings: Any) -> list[pb.Upload]:
+    """Of the settings of the function `a`."""
+    header = pb.UploadHeader(
+        name="a",
+        settings=pb.FunctionSettings(**settings),
+        settings_mask=FieldMask(paths=list(mask)) if mask else None,
+    )
+    return [pb.Upload(header=header)]
+
+
+async def test_an_update_keeps_the_settings_that_it_does_not_give(api: Any) -> None:
+    await api.create("a", env={"A": "1"}, timeout=5, memory=256, labels={"team": "x"})
+    made = await api.stub.update_function(update(timeout_ms=7000, env={"B": "2"}))
+    assert made.settings == pb.FunctionSettings(
+        env={"B": "2"}, timeout_ms=7000, concurrency=100, memory_mb=256, labels={"team": "x"}
+    )
+    assert (await api.stub.update_function(update())).settings == made.settings
+
+
+async def test_a_mask_says_what_an_update_replaces_zeros_too(api: Any) -> None:
+    await api.create("a", env={"A": "1"}, timeout=5, memory=256, secrets={"S": "1"})
+    mask = ("env", "timeout_ms", "secrets")
+    made = await api.stub.update_function(update(mask, memory_mb=999, secrets={"T": "2"}))
+    assert made.settings == pb.FunctionSettings(
+        timeout_ms=60_000, concurrency=100, memory_mb=256, secrets={"S": "", "T": ""}
+    )
+    # What the mask leaves out stays, whatever `settings` says.
+    made = await api.stub.update_function(update(("memory_mb",), env={"X": "1"}, secrets={"U": ""}))
+    assert (made.settings.env, made.settings.memory_mb) == ({}, 512)
+    made = await api.stub.update_function(update(("*",), env={"X": "1"}))
+    assert made.settings == pb.FunctionSettings(
+        env={"X": "1"},
+        timeout_ms=60_000,
+        concurrency=100,
+        memory_mb=512,
+        secrets={"S": "", "T": ""},
+    )
+
+
+async def test_a_mask_alone_brings_back_defaults(api: Any) -> None:
+    await api.create("a", env={"A": "1"}, invoke="private")
+    header = pb.UploadHeader(name="a", settings_mask=FieldMask(paths=["env", "invoke"]))
+    made = await api.stub.update_function([pb.Upload(header=header)])
+    assert (made.settings.env, made.settings.invoke) == ({}, pb.Invoke.PUBLIC)
+
+
+async def test_a_mask_of_unknown_fields_is_refused_by_name(api: Any) -> None:
+    await api.create("a")
+    for wrong in ("timeout", "env.A", "settings.env", ""):
+        call = api.stub.update_function(update((wrong,), timeout_ms=5))
+        status, message = await status_of(call)
+        assert status is Status.INVALID_ARGUMENT
+        assert f"settings_mask: {wrong!r}" in message
+        assert "env, secrets, timeout_ms" in message
+    status, message = await status_of(api.stub.update_function(update(memory_mb=1)))
+    assert (status, "settings.memory_mb: 1 is not" in message) == (Status.INVALID_ARGUMENT, True)

@@ -22,6 +22,8 @@ groups:
       functions: ["shop-*"]
   looker:
     - privileges: [functions:list]
+  tuner:
+    - privileges: [functions:list, settings:update]
 """
 
 
@@ -33,7 +35,7 @@ def password(user: str, text: str = PASSWORD) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def users() -> str:
     hashed = hash_password(PASSWORD)
-    people = {"vik": "admin", "ada": "shop", "bob": "looker", "eve": ""}
+    people = {"vik": "admin", "ada": "shop", "bob": "looker", "tim": "tuner", "eve": ""}
     return "".join(f"{name}:{hashed}:{groups}\n" for name, groups in people.items())
 
 

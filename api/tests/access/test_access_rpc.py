@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +147,22 @@ async def test_where_nobody_is_asked_nobody_may_invoke_a_private_function(run_ap
         told = await api.stub.authorize(pb.AuthorizeRequest(function="hello"))
         assert told.status == 403
         assert "--auth" in told.message
+
+
+async def test_who_may_not_see_settings_does_not_empty_them_by_sending_back_what_they_saw(
+    api: Api,
+) -> None:
+    await create(api, "shop-one", "vik", env={"KEY": "hidden"}, secrets={"TOKEN": "1"})
+    async with RpcClient(api.life.addresses["rpc"]) as client:
+        stub = pb.ApiStub(client.channel)
+        seen = await stub.get_function(
+            pb.GetFunctionRequest(name="shop-one"), metadata=password("tim")
+        )
+        assert seen.settings is not None
+        assert (seen.settings.env, seen.settings.secrets) == ({}, {})
+        header = pb.UploadHeader(name="shop-one", settings=replace(seen.settings, timeout_ms=7000))
+        await stub.update_function([pb.Upload(header=header)], metadata=password("tim"))
+    now = await api.stub.resolve_function(pb.GetFunctionRequest(name="shop-one"))
+    assert now.settings is not None
+    assert now.settings.timeout_ms == 7000
+    assert (now.settings.env, now.settings.secrets) == ({"KEY": "hidden"}, {"TOKEN": "1"})

@@ -1319,7 +1319,7 @@ class UploadHeader(betterproto2.Message):
         3, betterproto2.TYPE_MESSAGE, optional=True
     )
     """
-    Absent in an update: the settings stay as they are. Secrets that it does not name stay in any case.
+    An update replaces those that `settings_mask` names; the others stay. Secrets that it does not name stay in any case.
     """
 
     remove_secrets: "list[str]" = betterproto2.field(4, betterproto2.TYPE_STRING, repeated=True)
@@ -1338,6 +1338,14 @@ class UploadHeader(betterproto2.Message):
     source: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
     """
     what the sender calls this code: see FunctionVersion
+    """
+
+    settings_mask: "__google__protobuf__.FieldMask | None" = betterproto2.field(
+        8, betterproto2.TYPE_MESSAGE, optional=True
+    )
+    """
+    Of an update: fields of FunctionSettings, such as "env" and "timeout_ms", each replaced as a whole, and one that is zero
+    or absent by its default; "*": all. Absent or empty: those that are not zero in `settings`.
     """
 
 
@@ -2036,6 +2044,9 @@ class SidecarStub(betterproto2_grpclib.ServiceStub):
             metadata=metadata,
         ):
             yield response
+
+
+from ...google import protobuf as __google__protobuf__
 
 
 class ApiBase(betterproto2_grpclib.ServiceBase):
