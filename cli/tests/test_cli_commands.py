@@ -10,6 +10,8 @@ import pytest
 from sanfran_cli.client import Client
 from sanfran_cli.errors import ApiRefused, Refused
 
+from .terminal import CTRL_D, ENTER, Terminal
+
 PUBLIC = "http://127.0.0.1:9"  # nothing listens there
 
 
@@ -205,3 +207,30 @@ async def test_the_client_is_for_programs_too(api: str, hello: Path) -> None:
         with pytest.raises(ApiRefused) as refused:
             await client.get("by-program")
         assert (refused.value.status, refused.value.code) == (404, "not_found")
+
+
+def test_in_a_terminal_a_delete_asks_first_unless_it_is_told_not_to(
+    sanfran: Sanfran, hello: Path
+) -> None:
+    sanfran.text("create", "asked", hello)
+    question = f"Delete asked and all its versions at {sanfran.api}? [y/N]"
+    for keys, code in (("n" + ENTER, 1), (ENTER, 1), (CTRL_D, 130)):
+        with Terminal(sanfran.api, "delete", "asked") as one:
+            one.answer(question, keys)
+            assert one.end() == code
+    sanfran.text("get", "asked")
+    with Terminal(sanfran.api, "delete", "asked") as one:
+        one.answer(question, "y" + ENTER)
+        one.read_until("asked is gone")
+        assert one.end() == 0
+    sanfran.text("create", "asked", hello)
+    with Terminal(sanfran.api, "delete", "asked", "-y") as one:
+        one.read_until("asked is gone")
+        assert one.end() == 0
+
+
+@pytest.mark.parametrize("wrong", ["x", "0", "1.5", "99999999999999999999"])
+def test_a_version_that_is_none_is_refused_by_name(sanfran: Sanfran, wrong: str) -> None:
+    code, out, errors = sanfran.run("rollback", "hello", wrong)
+    assert (code, out) == (2, "")
+    assert f"'VERSION': '{wrong}' is no version; a whole number from 1 works" in errors

@@ -1,13 +1,8 @@
 """The wizard, with keys as they are typed, against a real api service."""
 
 import os
-import pty
 import re
-import select
 import stat
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,9 +13,7 @@ from prompt_toolkit.output import DummyOutput
 from sanfran_cli.errors import ApiRefused
 from sanfran_cli.wizard import check_name, check_path, check_url, minikube_api, run_wizard
 
-ENTER, DOWN, CTRL_C = "\r", "\x1b[B", "\x03"
-SANFRAN = Path(sys.executable).with_name("sanfran")
-PATIENCE = 20.0
+from .terminal import CTRL_C, DOWN, ENTER, Terminal
 
 Type = Callable[..., None]
 
@@ -149,45 +142,3 @@ def test_in_a_real_terminal_a_function_is_made_and_ctrl_c_leaves_with_130(
         one.answer("Which API server", CTRL_C)
         one.read_until("Bye.")
         assert one.end() == 130
-
-
-class Terminal:
-    """`sanfran` in a pseudo-terminal."""
-
-    def __init__(self, api: str) -> None:
-        self._ours, theirs = pty.openpty()
-        self._seen = ""
-        self._process = subprocess.Popen(
-            [SANFRAN],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            env={**os.environ, "SANFRAN_API": api, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"},
-            start_new_session=True,
-        )
-        os.close(theirs)
-
-    def __enter__(self) -> "Terminal":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        os.close(self._ours)
-
-    def read_until(self, text: str) -> None:
-        """Reads what is shown; forgets everything up to the text."""
-        until = time.monotonic() + PATIENCE
-        while text not in self._seen:
-            ready, _, _ = select.select([self._ours], [], [], until - time.monotonic())
-            assert ready, f"{text!r} was not shown: {self._seen!r}"
-            self._seen += os.read(self._ours, 65536).decode(errors="replace")
-        self._seen = self._seen.partition(text)[2]
-
-    def answer(self, question: str, keys: str) -> None:
-        """Types once the question is shown."""
-        self.read_until(question)
-        os.write(self._ours, keys.encode())
-
-    def end(self) -> int:
-        return self._process.wait(PATIENCE)

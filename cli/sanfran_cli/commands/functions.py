@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from sanfran_cli.commands.options import (
     API,
     NAME,
     OUTPUT,
+    YES,
     chosen_settings,
+    confirm,
     settings_options,
 )
 from sanfran_cli.errors import ApiRefused, Refused
@@ -157,10 +160,16 @@ def list_command(label: tuple[str, ...], api: Server, output: str) -> None:
 
 @click.command("delete")
 @NAME
+@YES
 @API
 @OUTPUT
-def delete_command(name: str, api: Server, output: str) -> None:
-    """Remove the function NAME. Running requests finish."""
+def delete_command(name: str, yes: bool, api: Server, output: str) -> None:
+    """Remove the function NAME, with all its versions. Running requests finish.
+
+    Asks first in a terminal, and nobody where no terminal is: in a script or a pipeline.
+    """
+    if not yes and sys.stdin.isatty():
+        confirm(f"Delete {name} and all its versions at {api}?")
 
     async def delete() -> None:
         async with Client(api) as client:

@@ -39,6 +39,8 @@ OUTPUT = click.option(
     help="For people or for programs.",
 )
 
+YES = click.option("-y", "--yes", is_flag=True, help="Do not ask first.")
+
 _SETTINGS = (
     click.option("--env", multiple=True, metavar="K=V", help="A variable; may be repeated."),
     click.option(
@@ -81,6 +83,21 @@ _SETTINGS = (
         help="Who may call it: anybody, or those who have the privilege to.",
     ),
 )
+
+
+def confirm(question: str) -> None:
+    """Goes on only after a yes, typed.
+
+    Raises:
+        click.Abort: no.
+        KeyboardInterrupt: left with Ctrl-C or Ctrl-D.
+    """
+    try:
+        answer = click.confirm(question, err=True)
+    except click.Abort:
+        raise KeyboardInterrupt from None
+    if not answer:
+        raise click.Abort
 
 
 def settings_options(command: F) -> F:

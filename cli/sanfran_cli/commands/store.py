@@ -10,7 +10,7 @@ import click
 
 from sanfran_cli import output as show
 from sanfran_cli.client import Client, Restored, Server
-from sanfran_cli.commands.options import API, OUTPUT
+from sanfran_cli.commands.options import API, OUTPUT, YES, confirm
 from sanfran_cli.sending import progress
 
 
@@ -65,7 +65,7 @@ def backup_command(file: Path, api: Server, output: str) -> None:
 
 @click.command("restore")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("-y", "--yes", is_flag=True, help="Do not ask first.")
+@YES
 @API
 @OUTPUT
 def restore_command(file: Path, yes: bool, api: Server, output: str) -> None:
@@ -77,7 +77,7 @@ def restore_command(file: Path, yes: bool, api: Server, output: str) -> None:
     if not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("this replaces every function; -y says that you mean it")
-        click.confirm(f"Replace every function at {api} by those in {file}?", abort=True, err=True)
+        confirm(f"Replace every function at {api} by those in {file}?")
 
     async def restore() -> Restored:
         async with Client(api) as client:

@@ -31,7 +31,7 @@ def versions_command(name: str, api: Server, output: str) -> None:
 
 @click.command("rollback")
 @NAME
-@click.argument("version", type=click.IntRange(min=1), required=False)
+@click.argument("version", required=False, callback=lambda _ctx, _parameter, value: _version(value))
 @API
 @OUTPUT
 def rollback_command(name: str, version: int | None, api: Server, output: str) -> None:
@@ -49,3 +49,15 @@ def rollback_command(name: str, version: int | None, api: Server, output: str) -
                 show.print_live(function, await client.info())
 
     asyncio.run(rollback())
+
+
+def _version(value: str | None) -> int | None:
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit() and 0 < int(value) < 1 << 64):
+        raise click.BadParameter(
+            f"{value!r} is no version; a whole number from 1 works, such as 2: `sanfran versions NAME` "
+            "lists those that are kept, and without VERSION it is the one before the current",
+            param_hint="'VERSION'",
+        )
+    return int(value)
