@@ -189,14 +189,14 @@ class Functions:
             VersionChanged: it is not at `of_version` (any more).
             BadRequest, TooLarge, BuildFailed, StoreFull, StoreFailed, Busy: as in `create`.
         """
-        current = self._store.get(name)
         if code is None and given is None:
+            self._store.get(name)  # a wrong name is told first
             raise BadRequest("nothing to change; send a file, or settings, or both")
         source = code.source if code is not None else None
         revision = self._revision(given or {}, of_version, by, source)
-        revision(current, None)  # here too: a mistake is told before the work of packing
         bundle = None
         if code is not None:
+            revision(self._store.get(name), None)  # here too: a mistake is told before all the work
             bundle = await self._pack(code)
         try:
             made = await self._store.update(

@@ -34,6 +34,7 @@ from sanfran_api.rest.admission import Audited, admission
 from sanfran_api.rest.app import build_app
 from sanfran_api.rest.guard import Guard
 from sanfran_api.rest.server import RestServer
+from sanfran_api.rest.turns import Turns
 from sanfran_api.rpc import ApiRpc
 from sanfran_api.store.backups import Backups
 from sanfran_api.store.store import Store
@@ -135,7 +136,7 @@ async def serve(config: ApiConfig, life: Lifecycle) -> None:
         )
         guard = Guard(Audited(app, access.audit), _hosts(config, asks=not access.gate.open))
         rest = await parts.enter_async_context(
-            RestServer(guard, config.listen, grace=config.stop_grace)
+            RestServer(Turns(guard), config.listen, grace=config.stop_grace)
         )
         life.ready(http=rest.address, rpc=rpc.address, admin=admin.address)
         await life.wait_stop()

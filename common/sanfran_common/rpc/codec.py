@@ -24,6 +24,8 @@ VARINT, FIXED_64, BYTES, FIXED_32 = 0, 1, 2, 5
 UNSIGNED = {proto.TYPE_UINT32: (1 << 32) - 1, proto.TYPE_UINT64: (1 << 64) - 1}
 SHORT = [bytes((number,)) for number in range(128)]
 """Numbers of one byte."""
+NAME, VALUE = 1 << 3 | BYTES, 2 << 3 | BYTES
+"""Keys of the two fields of an entry of a map."""
 VARINT_MOST = 10
 """Bytes."""
 
@@ -244,13 +246,19 @@ def _how(meta: proto.FieldMetadata, kind: Any) -> tuple[int, Write, Read]:
 
 def _write_item(item: tuple[str, str]) -> bytes:
     parts: list[bytes] = []
-    for tag, text in zip((b"\x0a", b"\x12"), item, strict=True):
+    for tag, text in zip((NAME, VALUE), item, strict=True):
         data = text.encode()
-        parts += (tag, _varint(len(data)), data)
+        parts += (SHORT[tag], _varint(len(data)), data)
     return b"".join(parts)
 
 
 def _read_item(data: bytes) -> tuple[str, str]:
+    # As nearly everybody writes it: the name, then the value, both short.
+    end = len(data)
+    if end > 3 and data[0] == NAME and data[1] < 128:
+        at = data[1] + 2
+        if at + 1 < end and data[at] == VALUE and data[at + 1] == end - at - 2 < 128:
+            return data[2:at].decode(), data[at + 2 :].decode()
     found = {1: b"", 2: b""}
     for part in proto.parse_fields(data):
         if part.wire_type == BYTES:
