@@ -106,8 +106,8 @@ class Stage:
     async def __aenter__(self) -> Self:
         async with contextlib.AsyncExitStack() as opening:
             started = runtime(self._folder(opening), ACTIVATION, "hello", self._code)
-            pid, address = await opening.enter_async_context(started)
-            self.direct = Way("direct", pid, address, {"x-sanfran-activation": ACTIVATION})
+            pod = await opening.enter_async_context(started)
+            self.direct = Way("direct", pod.pid, pod.address, {"x-sanfran-activation": ACTIVATION})
             self._stack = opening.pop_all()
         return self
 

@@ -8,10 +8,10 @@ import json
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from sanfran_common.rpc.server import RpcServer
 from sanfran_proto.sanfran import v1 as pb
@@ -22,6 +22,15 @@ class Running(NamedTuple):
 
     pid: int
     address: str
+
+
+class RunningPod(NamedTuple):
+    """A runtime process, its HTTP address, and what ends it as a sidecar would that recycles: it refuses
+    requests, and is killed as soon as none runs."""
+
+    pid: int
+    address: str
+    recycle: Callable[[], None]
 
 
 def node_binary() -> Path:
@@ -44,6 +53,13 @@ class OneFunction(pb.ControllerBase):
         self._told = self._route(1, told)
         self._asked = self._route(2, asked or told)
         self.activations = 0
+        self.held: asyncio.Event | None = None
+        """Questions are answered when it is set."""
+
+    def of_concurrency(self, concurrency: int) -> Self:
+        """Each pod runs so many requests at once."""
+        self._told.concurrency = self._asked.concurrency = concurrency
+        return self
 
     @staticmethod
     def _route(sequence: int, where: tuple[str, str]) -> pb.Route:
@@ -60,6 +76,8 @@ class OneFunction(pb.ControllerBase):
 
     async def activate(self, message: pb.ActivateFunctionRequest) -> pb.Route:
         self.activations += 1
+        if self.held is not None:
+            await self.held.wait()
         return self._asked
 
     async def watch_routes(self, message: pb.WatchRoutesRequest) -> AsyncIterator[pb.RouteEvent]:
@@ -89,7 +107,7 @@ async def child(
 
 
 @contextlib.asynccontextmanager
-async def runtime(folder: Path, activation: str, name: str, code: str) -> AsyncIterator[Running]:
+async def runtime(folder: Path, activation: str, name: str, code: str) -> AsyncIterator[RunningPod]:
     """A runtime process that runs a function.
 
     Args:
@@ -105,6 +123,10 @@ async def runtime(folder: Path, activation: str, name: str, code: str) -> AsyncI
     (folder / "function.js").write_text(code)
     address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     ended = asyncio.Event()
+    writers: list[asyncio.StreamWriter] = []
+
+    def recycle() -> None:
+        writers[0].write(b'{"type":"drain"}\n')
 
     async def control(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer), contextlib.suppress(ConnectionError):
@@ -113,6 +135,7 @@ async def runtime(folder: Path, activation: str, name: str, code: str) -> AsyncI
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         port = 0
+        writers.append(writer)
         async for line in reader:
             message: dict[str, Any] = json.loads(line)
             if message["type"] == "ready":
@@ -130,6 +153,8 @@ async def runtime(folder: Path, activation: str, name: str, code: str) -> AsyncI
                 writer.write(json.dumps(load).encode() + b"\n")
             elif message["type"] == "loaded":
                 address.set_result(f"127.0.0.1:{port}")
+            elif message["type"] == "drained":
+                process.kill()
 
     env = {"SANFRAN_CONTROL": str(folder / "control"), "SANFRAN_HTTP_HOST": "127.0.0.1"}
     env |= {"SANFRAN_HTTP_PORT": "0", "PATH": os.environ["PATH"]}
@@ -139,7 +164,7 @@ async def runtime(folder: Path, activation: str, name: str, code: str) -> AsyncI
             node_binary(), bundle, env=env, start_new_session=True
         )
         try:
-            yield Running(process.pid, await asyncio.wait_for(address, 20))
+            yield RunningPod(process.pid, await asyncio.wait_for(address, 20), recycle)
         finally:
             if process.returncode is None:
                 process.kill()

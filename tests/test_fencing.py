@@ -1,5 +1,6 @@
 """No request ever runs another function's code: a real router with a stale route, real runtimes."""
 
+import asyncio
 from pathlib import Path
 
 import httpx
@@ -93,3 +94,43 @@ async def test_a_client_cannot_name_an_activation(tmp_path: Path) -> None:
                 refused = await client.get(f"http://{pod.address}/fn/hello", headers=headers)
                 assert (refused.status_code, refused.content) == (421, b"")
                 assert refused.headers["x-sanfran-retry"] == "fenced"
+
+
+WAITS = """
+const { existsSync, writeFileSync } = require('node:fs');
+module.exports = (req, res) => {
+  writeFileSync('%(folder)s/begun', '');
+  const look = setInterval(() => existsSync('%(folder)s/go') && (clearInterval(look), res.send('%(name)s')), 5);
+};
+"""
+
+
+async def test_a_recycle_that_routers_have_not_heard_of_loses_no_post(tmp_path: Path) -> None:
+    """The next POST is sent in the moment in which the last answer leaves a pod that ends with it."""
+    a, b = folder(tmp_path, "a"), folder(tmp_path, "b")
+    async with (
+        runtime(a, "activation-1", "hello", WAITS % {"folder": a, "name": "a"}) as recycled,
+        runtime(b, "activation-2", "hello", HELLO) as fresh,
+    ):
+        controller = OneFunction(
+            (recycled.address, "activation-1"), asked=(fresh.address, "activation-2")
+        ).of_concurrency(1)
+        async with (
+            router(controller, folder(tmp_path, "r")) as routing,
+            httpx.AsyncClient(base_url=f"http://{routing.address}") as client,
+        ):
+            # Nobody has an answer for the second one before the first is over.
+            controller.held = asyncio.Event()
+            posts = [asyncio.ensure_future(client.post("/fn/hello", content=b"1"))]
+            while not (a / "begun").exists():  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+            posts.append(asyncio.ensure_future(client.post("/fn/hello", content=b"2")))
+            while not controller.activations:  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+            recycled.recycle()
+            await asyncio.sleep(0.1)  # as long as a fenced pod is given at least
+            (a / "go").touch()
+            assert (await posts[0]).text == "a"
+            controller.held.set()
+            answer = await posts[1]
+            assert (answer.status_code, answer.text) == (200, "hello")

@@ -107,7 +107,7 @@ class DataPlane:
             host, port = split_host_port(endpoint.address)
             async with asyncio.timeout(self.config.connect_timeout):
                 _, connection = await loop.create_connection(
-                    lambda: UpstreamConnection(self, endpoint), host, port
+                    lambda: UpstreamConnection(self, exchange.function, endpoint), host, port
                 )
         except (OSError, ValueError) as error:  # TimeoutError is an OSError
             if not isinstance(error, OSError) or error.errno not in OUT_OF_SOCKETS:

@@ -186,10 +186,18 @@ class Function:
         Args:
             fenced: its pod answered that it runs something else or drains; else it failed.
         """
-        key = (endpoint.address, endpoint.activation_id)
-        self._dropped[key] = fenced or self._dropped.get(key, False)
         if endpoint in self.endpoints:  # one setback, however many requests see it
             self.setbacks = min(self.setbacks + 1, 16)
+        self._leave_out(endpoint, fenced=fenced)
+
+    def part(self, endpoint: Endpoint) -> None:
+        """Its pod has said, before any request met it, that it takes none any more."""
+        self._leave_out(endpoint, fenced=True)
+
+    def _leave_out(self, endpoint: Endpoint, *, fenced: bool) -> None:
+        key = (endpoint.address, endpoint.activation_id)
+        self._dropped[key] = fenced or self._dropped.get(key, False)
+        if endpoint in self.endpoints:
             self.endpoints.remove(endpoint)
         if endpoint is self.early:
             self.early = None

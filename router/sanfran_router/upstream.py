@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from sanfran_router.framing import BadFraming, ChunkedDecoder
 from sanfran_router.response import CHUNKED, UNTIL_CLOSE, BadAnswer, parse_response
-from sanfran_router.table import Endpoint
+from sanfran_router.table import Endpoint, Function
 from sanfran_router.usual import USUAL_ANSWER
 from sanfran_router.wheel import Timed
 
@@ -53,6 +53,7 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         "_phase",
         "endpoint",
         "exchange",
+        "function",
         "heard",
         "plane",
         "reused",
@@ -60,10 +61,11 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, plane: DataPlane, endpoint: Endpoint) -> None:
+    def __init__(self, plane: DataPlane, function: Function, endpoint: Endpoint) -> None:
         super().__init__()
         # The connection
         self.plane = plane
+        self.function = function
         self.endpoint = endpoint
         self.transport: asyncio.Transport
         self.reused = False
@@ -176,7 +178,8 @@ class UpstreamConnection(Timed, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
         if exchange is None:
-            self.close()  # nobody asked
+            self.close()
+            self._on_unasked(data)
             return
         phase = self._phase
         if phase == HEAD:
@@ -196,9 +199,9 @@ class UpstreamConnection(Timed, asyncio.Protocol):
                 self._left = left - len(data)
                 exchange.relay(data)
                 return
-            if len(data) > left:  # more than it announced: no more of this connection
+            if len(data) > left:
+                self._on_unasked(data[left:])
                 data = data[:left]
-                self._keep = False
             exchange.relay(data)
             self._complete(exchange)
         elif phase == CHUNKS:
@@ -213,6 +216,16 @@ class UpstreamConnection(Timed, asyncio.Protocol):
             if phase == TUNNEL:
                 exchange.client.tunnel_used()
             exchange.relay(data)
+
+    def _on_unasked(self, data: bytes) -> None:
+        """More than was asked for. A pod that drains says so, whoever else has told of that."""
+        self._keep = False
+        try:
+            said = parse_response(data, to_head=False, dechunk=False)
+        except (BadAnswer, BadFraming):
+            return
+        if said.retry:
+            self.function.part(self.endpoint)
 
     def _on_begin(self, exchange: Exchange, data: bytes) -> None:
         data = self._buffer + data
@@ -289,8 +302,8 @@ class UpstreamConnection(Timed, asyncio.Protocol):
             exchange.on_answer(answer, data)
         else:
             if len(data) > length:
+                self._on_unasked(data[length:])
                 data = data[:length]
-                self._keep = False
             exchange.on_answer(answer, data)
             if len(data) == length:
                 self._complete(exchange)
@@ -305,8 +318,8 @@ class UpstreamConnection(Timed, asyncio.Protocol):
         before = decoder.pending
         used = decoder.feed(data, pieces)
         if used < len(data):
+            self._on_unasked(data[used:])
             data = data[:used]
-            self._keep = False
         pending = decoder.pending
         if before or pending:  # a line is passed on when it is known to be one
             data = before + data

@@ -182,7 +182,7 @@ class Run:
         asked, self._plane.asked = self._plane.asked, []
         for endpoint, exchange in asked:
             if exchange.wants(endpoint):
-                connection = UpstreamConnection(self._plane, endpoint)
+                connection = UpstreamConnection(self._plane, exchange.function, endpoint)
                 self.pods.append((Wire(connection), self._pod()))
                 exchange.send(connection)
         moved = bool(asked)

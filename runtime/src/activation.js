@@ -33,6 +33,13 @@ class Activation {
     this.#onDrained = onDrained;
     this.baseUrl = '';
     this.handlers = null;
+    // Called once when requests are refused from then on.
+    this.onDrain = () => {};
+  }
+
+  /** Whether new requests are refused because this activation ends. */
+  get draining() {
+    return this.#draining;
   }
 
   /** Why a request with this activation id must not run: 'fenced', 'draining', or null. */
@@ -128,6 +135,7 @@ class Activation {
     this.#draining = true;
     if (before) return;
     this.#held.settle(() => 'draining');
+    this.onDrain();
     if (this.#running.size === 0) this.#tellDrained();
     for (const work of this.#running) work.hangUp?.();
   }
@@ -136,6 +144,7 @@ class Activation {
   crash() {
     this.#draining = true;
     this.#held.settle(() => 'draining');
+    this.onDrain();
     this.#onDrained = () => {};
     for (const work of this.#running) {
       if (work.hangUp) work.hangUp();

@@ -10,7 +10,7 @@ const { crashOnUncaught } = require('./crash.js');
 const { warm } = require('./warm.js');
 
 async function main() {
-  const { controlPath, host, port } = takeEngineEnvironment();
+  const { controlPath, host, port: wanted } = takeEngineEnvironment();
   const control = await ControlSocket.connect(controlPath);
   const log = captureOutput(control);
   const activation = new Activation({
@@ -19,7 +19,8 @@ async function main() {
   });
   crashOnUncaught(activation);
   const server = createServer(activation);
-  await listen(server, host, port);
+  await listen(server, host, wanted);
+  const { port } = server.address();
   await warm(activation, server.address());
   control.receive({
     load: async (order) => {
@@ -29,13 +30,13 @@ async function main() {
     },
     // Answered by the event loop itself: no answer means that a handler holds it. The port says
     // whether the server still listens, which code in the process can end.
-    ping: () => control.send({ type: 'pong', port: portOf(server) }),
+    ping: () => control.send({ type: 'pong', port: activation.draining ? port : portOf(server) }),
     drain: () => {
       control.send({ type: 'draining', in_flight: activation.inFlight });
       activation.drain();
     },
   });
-  control.send({ type: 'ready', port: server.address().port, pid: process.pid });
+  control.send({ type: 'ready', port, pid: process.pid });
 }
 
 /** Reads the engine's own variables and removes them, so that no function sees them. */

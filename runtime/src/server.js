@@ -7,6 +7,7 @@ const { readBody } = require('./body.js');
 const { FunctionRequest, FunctionResponse, listenForRequest } = require('./express.js');
 const { describe, fail, failFor } = require('./failure.js');
 const { requests } = require('./logs.js');
+const { RouterConnections } = require('./farewell.js');
 const { takeUpgrade } = require('./upgrade.js');
 
 const OPTIONS = {
@@ -25,6 +26,8 @@ const OPTIONS = {
 
 /** @param {import('./activation.js').Activation} activation */
 function createServer(activation) {
+  const connections = new RouterConnections();
+
   function onRequest(req, res) {
     if (FunctionRequest.isEarly(req)) onEarlyRequest(req, res);
     else if (admit(req, res)) serve(req, res, false);
@@ -50,6 +53,8 @@ function createServer(activation) {
   }
 
   function responseClosed() {
+    // First: with the last one the process may be killed.
+    if (activation.draining) connections.tell(this.req.socket);
     activation.end(this);
     if (!this.headersSent) {
       const { method, originalUrl } = this.req;
@@ -122,16 +127,19 @@ function createServer(activation) {
   }
 
   function onUpgrade(req, socket, head) {
+    connections.forget(socket);
     mount(req, activation.baseUrl);
     takeUpgrade(activation, req, socket, head);
   }
 
   const server = http.createServer({ ...OPTIONS, shouldUpgradeCallback: mayUpgrade }, onRequest);
+  server.on('connection', (socket) => connections.add(socket));
   server.on('upgrade', onUpgrade);
   server.on('checkContinue', onCheckContinue);
   server.on('checkExpectation', onCheckExpectation);
   // No header may be lost to a limit: the one with the activation id may be the last.
   server.maxHeadersCount = 0;
+  activation.onDrain = () => connections.part(server);
   return server;
 }
 

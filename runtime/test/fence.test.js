@@ -1,6 +1,7 @@
 'use strict';
 const assert = require('node:assert/strict');
 const { once } = require('node:events');
+const net = require('node:net');
 const { test } = require('node:test');
 const { Pod, ACTIVATION } = require('./pod.js');
 
@@ -106,5 +107,52 @@ test('an idle pod is drained at once', async () => {
     } finally {
       await pod.stop();
     }
+  }
+});
+
+test('a draining pod says so over idle connections, behind the last answer of others, and listens no more', async () => {
+  const pod = await Pod.active(`
+    const { once } = require('node:events');
+    exports.quick = (req, res) => res.send('quick');
+    exports.wait = async (req, res) => { console.log('waiting'); await once(process, 'SIGUSR2'); res.end('done'); };
+    exports.upgrade = (req, socket) => { socket.write('HTTP/1.1 101 Switching Protocols\\r\\nConnection: upgrade\\r\\nUpgrade: x\\r\\n\\r\\n'); console.log('upgraded', req.signal.aborted); };`);
+  try {
+    const get = (what, more = '') => `GET /fn/f/${what} HTTP/1.1\r\nHost: x\r\nX-Sanfran-Activation: ${ACTIVATION}\r\n${more}\r\n`;
+    const heard = (socket) => {
+      socket.said = '';
+      socket.on('data', (data) => (socket.said += data));
+      return socket;
+    };
+    const until = async (socket, pattern) => {
+      while (!pattern.test(socket.said)) await once(socket, 'data');
+    };
+    const idle = heard(await pod.raw(get('quick')));
+    const silent = heard(await pod.raw(''));
+    const half = heard(await pod.raw('POST /fn/f/quick HT'));
+    const tunnel = heard(await pod.raw(get('x', 'Connection: upgrade\r\nUpgrade: x\r\n')));
+    const busy = heard(await pod.raw(get('wait')));
+    await pod.log('waiting');
+    await pod.log('upgraded');
+    await until(idle, /quick$/);
+    pod.send({ type: 'drain' });
+    const farewell = /HTTP\/1\.1 421 [^]*X-Sanfran-Retry: draining\r\n[^]*\r\n\r\n$/;
+    for (const socket of [idle, silent, half]) await until(socket, farewell);
+    assert.match(tunnel.said, /^HTTP\/1\.1 101 [^]*\r\n\r\n$/);
+    assert.equal(busy.said, '');
+    // What crosses it is refused like any, and does not run.
+    half.write(`TP/1.1\r\nHost: x\r\nX-Sanfran-Activation: ${ACTIVATION}\r\nContent-Length: 0\r\n\r\n`);
+    await until(half, /(421 [^]*){2}/);
+    for (let refused = false; !refused; ) {
+      const socket = net.connect(pod.port, '127.0.0.1');
+      refused = await Promise.race([once(socket, 'connect').then(() => false), once(socket, 'error').then(() => true)]).catch(() => true);
+      socket.destroy();
+    }
+    pod.send({ type: 'ping' });
+    assert.equal((await pod.message((m) => m.type === 'pong')).port, pod.port, 'which is as it should be');
+    process.kill(pod.process.pid, 'SIGUSR2');
+    await until(busy, farewell);
+    assert.match(busy.said, /^HTTP\/1\.1 200 [^]*done/);
+  } finally {
+    await pod.stop();
   }
 });
