@@ -12,6 +12,8 @@ from typing import Any
 
 from sanfran_api.bundles.pack import Bundle
 from sanfran_api.errors import NotFound
+from sanfran_api.store.backup import TRAILER_BYTES, Sealer, head
+from sanfran_api.store.backups import Backups
 from sanfran_api.store.store import Store
 from sanfran_api.store.vault import Vault
 from sanfran_proto.sanfran import v1 as pb
@@ -81,3 +83,30 @@ async def fill(store: Store, size: int, stored: dict[str, bytes]) -> None:
         content = number.to_bytes(4, "big") * (size // 4)
         await store.create(function(f"f{number}"), bundle(content))
         stored[f"f{number}"] = content
+
+
+# Backups
+
+
+async def made(backups: Backups) -> bytes:
+    """A backup."""
+    async with backups.open() as parts:
+        return b"".join([part async for part in parts])
+
+
+async def pieces(content: bytes, size: int = 100_000) -> AsyncIterator[bytes]:
+    """As it comes in."""
+    for at in range(0, len(content), size):
+        yield content[at : at + size]
+
+
+def opened_up(content: bytes, place: Path) -> Path:
+    """The store's file in a backup."""
+    place.write_bytes(content[content.index(b"\n") + 1 : -TRAILER_BYTES])
+    return place
+
+
+def sealed_up(file: Path) -> bytes:
+    """A backup that has the file in it, whatever that is."""
+    sealer = Sealer()
+    return sealer.add(head()) + sealer.add(file.read_bytes()) + sealer.end()

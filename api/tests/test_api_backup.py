@@ -7,6 +7,7 @@ import json
 import lzma
 import os
 import tarfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,21 @@ from sanfran_api.errors import BadRequest, Busy, NotFound, StoreFull
 from sanfran_api.store import backup as format_of_backups
 from sanfran_api.store.backup import END, Unsealer
 from sanfran_api.store.backups import Backups
+from sanfran_api.store.rebuilding import rebuild
 from sanfran_proto.sanfran import v1 as pb
 
-from api.tests.stores import MIB, bundle, content_of, file_size_limit, function, opened, same
+from api.tests.stores import (
+    MIB,
+    bundle,
+    content_of,
+    file_size_limit,
+    function,
+    made,
+    opened,
+    opened_up,
+    pieces,
+    same,
+)
 
 LARGE = os.urandom(3 * MIB)
 
@@ -258,17 +271,43 @@ async def backed_up_in_the_end(api: Any) -> bytes:
         await asyncio.sleep(0.05)
 
 
+async def test_a_backup_that_is_larger_than_a_store_may_be_is_refused_before_it_fills_the_disk(
+    run_api: Any, tmp_path: Path
+) -> None:
+    async with run_api() as api:
+        await api.create("large", LARGE)
+        content = await backed_up(api)
+
+    async def of_no_stated_length() -> Any:
+        for at in range(0, len(content), 100_000):
+            yield content[at : at + 100_000]
+
+    async with run_api(data=tmp_path / "small", max_store_bytes=2 * MIB) as api:
+        for body in (content, of_no_stated_length()):
+            error = (await restored(api, body)).json()["error"]
+            assert (error["code"], error["field"]) == ("too_large", "backup")
+            assert "larger than 2097152 bytes" in error["message"]
+            assert "--max-store-bytes" in error["message"]
+        assert await state(api) == {}
+        assert list((tmp_path / "small/tmp").iterdir()) == []
+
+
+async def test_a_backup_that_the_disk_has_no_room_for_is_refused_before_it_is_sent(
+    run_api: Any,
+) -> None:
+    async with run_api(max_store_bytes=1 << 62) as api:
+        host, port = api.life.addresses["http"].removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(
+            b"POST /api/v1/restore HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n"
+            b"expect: 100-continue\r\n\r\n" % (1 << 60)
+        )
+        async with asyncio.timeout(3):  # less than it would wait for the body
+            assert b" 507 " in await reader.readline()
+        writer.close()
+
+
 # The store alone
-
-
-async def made(backups: Backups) -> bytes:
-    async with backups.open() as pieces:
-        return b"".join([piece async for piece in pieces])
-
-
-async def pieces(content: bytes, size: int = 100_000) -> Any:
-    for at in range(0, len(content), size):
-        yield content[at : at + size]
 
 
 @pytest.mark.parametrize("size", [1, 7, 4096, 1 << 20])
@@ -319,22 +358,41 @@ async def test_two_restores_do_not_meet(tmp_path: Path) -> None:
         assert store.get("a").version == 3
 
 
-async def test_a_restore_on_a_full_disk_changes_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stage", ["taking it in", "making a store of it", "new versions"])
+async def test_wherever_in_a_restore_the_disk_gets_full_nothing_changes(
+    tmp_path: Path, stage: str
+) -> None:
     async with opened(tmp_path) as store:
         backups = Backups(store, tmp_path / "data", 1024 * MIB)
-        await store.create(function("a"), bundle(LARGE))
+        for number in range(400):
+            await store.create(function(f"f{number:03}"), bundle(b"%d" % number * 500))
         content = await made(backups)
-        await store.create(function("b"), bundle(b"1"))
-        with file_size_limit(2 * MIB):
-            with pytest.raises(StoreFull):
-                await backups.restore(pieces(content))
-        assert store.get("b").version == 1
+        for number in range(400):  # so that all of them get new versions
+            await store.update(f"f{number:03}", same, bundle(b"later"))
+        (tmp_path / "other").mkdir()
+        file = opened_up(content, tmp_path / "file")
+        rebuild(file, tmp_path / "other", 1024 * MIB)
+        whole = (tmp_path / "other/store/data.mdb").stat().st_size
+        limit = {"taking it in": len(content) // 2, "making a store of it": whole // 2}
+        with ExitStack() as until:
+
+            async def coming() -> Any:
+                if stage != "taking it in":
+                    async for piece in pieces(content):
+                        yield piece
+                until.enter_context(file_size_limit(limit.get(stage, whole + 8192)))
+                if stage == "taking it in":
+                    async for piece in pieces(content):
+                        yield piece
+
+            with pytest.raises(StoreFull) as caught:
+                await backups.restore(coming())
+        assert caught.value.http_status == 507
+        assert {one.version for one, _ in store.page("", 1000).functions} == {2}
         assert list(store.scratch.iterdir()) == []
         await backups.restore(pieces(content))
-        await store.create(function("c"), bundle(b"1"))
-        assert [one.name for one, _ in store.page("", 10).functions] == ["a", "c"]
-    async with opened(tmp_path) as store:
-        assert content_of(store, store.get("a").digest) == LARGE
+        assert {one.version for one, _ in store.page("", 1000).functions} == {3}
+        assert content_of(store, store.get("f399").digest) == b"399" * 500
 
 
 async def test_a_backup_of_the_first_release_s_schema_is_restored(tmp_path: Path) -> None:

@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 from fastapi import APIRouter, Request, Response
-from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from sanfran_api.errors import SlowUpload
+from sanfran_api.errors import ApiError, SlowUpload
 from sanfran_api.functions import Functions
 from sanfran_api.rest import models
 from sanfran_api.rest.admission import caller_of
+from sanfran_api.rest.forms import Body, content_length
 from sanfran_api.rest.openapi import PREFIX, errors
 from sanfran_api.store.backups import Backups
 
@@ -46,15 +46,24 @@ def backup_routes(backups: Backups, functions: Functions, *, idle_timeout: float
     @routes.post(
         "/restore",
         operation_id="restore",
-        responses=errors(400, 408, 409, 503, 507),
+        responses=errors(400, 408, 409, 413, 503, 507),
         openapi_extra={"requestBody": {"required": True, "content": _CONTENT}},
     )
     async def restore(request: Request) -> models.Restored:
         """Puts what a backup has in the place of all that there is. Functions that differ get a new
         version; those that the backup does not have are gone. Whatever is wrong with it, nothing changes."""
-        judged, revision = await backups.restore(
-            _received(request, idle_timeout), by=caller_of(request).name
-        )
+        body = Body(request)
+        try:
+            if length := content_length(request):
+                backups.check_size(length)
+            judged, revision = await backups.restore(
+                _received(body, idle_timeout), by=caller_of(request).name
+            )
+        except SlowUpload:
+            raise
+        except ApiError:
+            await body.linger()
+            raise
         applied = await functions.applied(revision)
         return models.Restored(functions=judged.functions, applied=applied)
 
@@ -81,15 +90,6 @@ class _Backup(Response):
             await answer(scope, receive, patient)
 
 
-async def _received(request: Request, idle_timeout: float) -> AsyncIterator[bytes]:
-    more = True
-    while more:
-        try:
-            async with asyncio.timeout(idle_timeout):
-                message = await request.receive()
-        except TimeoutError:
-            raise SlowUpload(f"the backup stood still for {idle_timeout:g} s") from None
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        more = bool(message.get("more_body"))
-        yield message.get("body", b"")
+async def _received(body: Body, idle_timeout: float) -> AsyncIterator[bytes]:
+    while not body.ended:
+        yield await body.next(idle_timeout)

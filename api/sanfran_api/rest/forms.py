@@ -66,12 +66,10 @@ async def received(
         ClientDisconnect: the client has left.
     """
     boundary = _boundary(request.headers.get("content-type", ""))
-    body = _Body(request)
+    body = Body(request)
     most = intake.limit + FORM_OVERHEAD
-    length = request.headers.get("content-length", "")
-    if length.isascii() and length.isdigit() and int(length) > most:
-        if "100-continue" not in request.headers.get("expect", "").lower():
-            await body.linger()
+    if content_length(request) > most:
+        await body.linger()
         raise _too_large(intake)
     async with intake.open() as upload:
         reader = _Reader(texts)
@@ -97,11 +95,18 @@ async def received(
         yield form
 
 
-class _Body:
+def content_length(request: Request) -> int:
+    """Bytes of the body, as the client says; 0: it does not."""
+    length = request.headers.get("content-length", "")
+    return int(length) if length.isascii() and length.isdigit() else 0
+
+
+class Body:
     """The body of a request, part by part."""
 
     def __init__(self, request: Request) -> None:
         self._receive = request.receive
+        self._waits = "100-continue" in request.headers.get("expect", "").lower()
         self.ended = False
         self.size = 0
 
@@ -120,7 +125,9 @@ class _Body:
         return part
 
     async def linger(self) -> None:
-        """Reads on for a while, into nowhere."""
+        """Reads on for a while, into nowhere; not what the client sends only when it is told to."""
+        if self._waits and not self.size:
+            return
         try:
             async with asyncio.timeout(LINGER_SECONDS):
                 while not self.ended:

@@ -15,8 +15,18 @@ from pathlib import Path
 from sanfran_common.telemetry.logs import get_logger
 
 from sanfran_api.disk import refusing_full_disk
-from sanfran_api.errors import BadRequest, Busy, StoreFailed
-from sanfran_api.store.backup import COPY, JUDGE, Judged, Sealer, Unsealer, head
+from sanfran_api.errors import BadRequest, Busy, StoreFailed, StoreFull, TooLarge
+from sanfran_api.store.backup import (
+    COPY,
+    MAX_HEAD_BYTES,
+    REBUILD,
+    RECEIVED,
+    TRAILER_BYTES,
+    Sealer,
+    Unsealer,
+    head,
+)
+from sanfran_api.store.rebuilding import Judged
 from sanfran_api.store.store import Store
 from sanfran_api.store.vault import KeyRefused
 
@@ -26,6 +36,9 @@ PIECE_BYTES = 256 * 1024
 AT_ONCE = 4
 """Backups at the same time. Each keeps the store's file from using pages again that it still has to read."""
 SCRATCH_PREFIX = "restore-"
+REBUILD_SECONDS, REBUILD_BYTES_PER_SECOND = 600.0, 4 << 20
+"""Reading a backup may take so long, and so much more for its size; it takes a tenth of that. A file that was made for
+it could have its reader go round in circles."""
 
 
 class Backups:
@@ -72,6 +85,29 @@ class Backups:
             raise StoreFailed(f"the store could not be copied (exit code {process.returncode})")
         yield sealer.end()
 
+    def check_size(self, size: int) -> None:
+        """Before a backup of so many bytes is sent.
+
+        Raises:
+            TooLarge: no store may become so large.
+            StoreFull: the disk has no room for it.
+        """
+        if size > self._limit + MAX_HEAD_BYTES + TRAILER_BYTES:
+            raise self._too_large()
+        free = shutil.disk_usage(self._store.scratch).free
+        if size * 2 > free:
+            raise StoreFull(
+                f"a restore takes twice the backup's {size} bytes while it runs, and the disk under the data "
+                f"folder has {free} free; nothing was changed. Make room there, then try again"
+            )
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(
+            f"backup: larger than {self._limit} bytes, which a store may have here; nothing was changed. "
+            "Raise --max-store-bytes, then try again",
+            field="backup",
+        )
+
     async def restore(self, content: AsyncIterator[bytes], *, by: str = "") -> tuple[Judged, int]:
         """Puts what a backup has in the place of all that there is, at once and as a whole.
 
@@ -84,13 +120,14 @@ class Backups:
 
         Raises:
             BadRequest: it is no backup, not whole, or of a newer service. Nothing was changed.
+            TooLarge: it is larger than a store may be. Nothing was changed.
             KeyRefused: its secrets need a key that is not there. Nothing was changed.
             StoreFull: there is no room for it beside what there is. Nothing was changed.
             Busy: another restore, or a rotation of keys, is under way.
         """
         with self._store.alone(), _scratch(self._store.scratch) as folder:
-            await _receive(content, folder)
-            judged = await self._judge(folder)
+            size = await self._receive(content, folder / RECEIVED)
+            judged = await self._rebuild(folder, size)
             if lacking := self._store.lacking_keys(judged.keys):
                 raise KeyRefused(
                     f"--secrets-key-file: the secrets in this backup need the key {', '.join(lacking)}; "
@@ -101,10 +138,32 @@ class Backups:
         log.info("restored", functions=judged.functions, revision=revision, by=by)
         return judged, revision
 
-    async def _judge(self, folder: Path) -> Judged:
-        async with _process(JUDGE, str(folder), str(self._limit)) as process:
-            said, _ = await process.communicate()
+    async def _receive(self, content: AsyncIterator[bytes], place: Path) -> int:
+        unsealer, size = Unsealer(), 0
+        with refusing_full_disk(), place.open("xb") as file:
+            async for part in content:
+                piece = unsealer.feed(part)
+                size += len(piece)
+                if size > self._limit:
+                    raise self._too_large()
+                await asyncio.to_thread(file.write, piece)
+            unsealer.end()
+        return size
+
+    async def _rebuild(self, folder: Path, size: int) -> Judged:
+        limit = REBUILD_SECONDS + size / REBUILD_BYTES_PER_SECOND
+        async with _process(REBUILD, str(folder), str(self._limit)) as process:
+            try:
+                async with asyncio.timeout(limit):
+                    said, _ = await process.communicate()
+            except TimeoutError:
+                raise BadRequest(
+                    f"backup: reading it took more than {limit:g} s; nothing was changed",
+                    field="backup",
+                ) from None
         told = json.loads(said.splitlines()[-1]) if process.returncode == 0 and said else {}
+        if "full" in told:
+            raise StoreFull(told["full"])
         if "functions" not in told:
             why = told.get("refused", f"reading it ended with code {process.returncode}")
             raise BadRequest(
@@ -113,17 +172,6 @@ class Backups:
             )
         keys = [bytes.fromhex(key) for key in told["keys"]]
         return Judged(told["functions"], told["revision"], keys)
-
-
-async def _receive(content: AsyncIterator[bytes], folder: Path) -> None:
-    unsealer = Unsealer()
-    (folder / "store").mkdir(mode=0o700)
-    with refusing_full_disk(), (folder / "store/data.mdb").open("wb") as file:
-        async for part in content:
-            await asyncio.to_thread(file.write, unsealer.feed(part))
-        unsealer.end()
-        file.flush()
-        await asyncio.to_thread(os.fsync, file.fileno())
 
 
 @contextmanager

@@ -67,6 +67,9 @@ class Environment:
             self._names = databases
             self.databases: dict[str, Any] = {}
             self._open()
+        except lmdb.Error as error:
+            os.close(self._lock_file)
+            raise _translate(error) from error
         except BaseException:
             os.close(self._lock_file)
             raise
