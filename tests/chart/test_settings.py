@@ -60,3 +60,25 @@ def parse(config: type[Any], service: str, environment: dict[str, str]) -> None:
         config, prefix=f"SANFRAN_{service.upper()}", prog=f"sanfran-{service}", description="",
         argv=[], environ=environment,
     )  # fmt: skip
+
+
+def believes(**values: Any) -> str | None:
+    """What the api service is told of X-Forwarded-For; None: nothing."""
+    for container in pods(template(**values))["demo-sanfran-api"]["spec"]["containers"]:
+        for item in container["env"]:
+            if item["name"] == "SANFRAN_API_TRUST_FORWARDED":
+                return str(item["value"])
+    return None
+
+
+def test_the_api_service_believes_a_proxy_of_the_chart_s_making_unless_told_otherwise() -> None:
+    gateway = {"gateway__enabled": True, "gateway__parentRefs[0]__name": "public"}
+    ingress = {"ingress__enabled": True, "ingress__api": True}
+    assert believes() is None
+    assert believes(ingress__enabled=True) is None
+    assert believes(ingress__api=True) is None
+    assert believes(**ingress) == "true"
+    assert believes(**gateway) is None
+    assert believes(**gateway, gateway__api=True) == "true"
+    assert believes(**ingress, **{"api__settings__trust-forwarded": False}) == "false"
+    assert believes(**{"api__settings__trust-forwarded": True}) == "true"

@@ -96,6 +96,14 @@ http://{{ include "sanfran.fullname" . }}-router.{{ .Release.Namespace }}{{ tern
 {{- end -}}
 {{- end -}}
 
+{{/*
+Whether people reach REST through an Ingress or a Gateway: then the address of a caller is the last one in what that
+writes to X-Forwarded-For. Else all callers had one address, the proxy's, and somebody's wrong passwords would keep all of them out.
+*/}}
+{{- define "sanfran.api-proxied" -}}
+{{- if or (and .Values.ingress.enabled .Values.ingress.api) (and .Values.gateway.enabled .Values.gateway.api) }}true{{ end -}}
+{{- end -}}
+
 {{/* Names under which REST may be called: others are refused, against pages that rebind their name's address. */}}
 {{- define "sanfran.allowed-hosts" -}}
 {{- $named := list -}}
