@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections.abc import Coroutine
 from typing import Any
 
 from grpclib import GRPCError, Status
@@ -64,6 +65,7 @@ class Activator(TaskOwner):
         self._fleet = fleet
         self._bundles = bundles
         self._timeout = timeout
+        functions.on_loading = self._go_on
 
     async def activate(
         self, name: str, *, saturated: bool, early: bool = False, authorized: bool = False
@@ -125,10 +127,17 @@ class Activator(TaskOwner):
                 missing, 1 - len(function.flights)
             )  # one pod finds out whether it loads now
         for _ in range(missing):
-            flight = self._tasks.spawn(self._fly(function), name=f"activate {function.name}")
-            function.flights.add(flight)
-            flight.add_done_callback(lambda flight: self._landed(function, flight))
+            self._begin(function, self._give_pod(function, time.monotonic() + self._timeout))
         return set(function.flights)
+
+    def _go_on(self, function: Function, pod: Pod) -> None:
+        """Takes over the flight of a former controller process, at its load."""
+        self._begin(function, self._await_load(function, pod))
+
+    def _begin(self, function: Function, work: Coroutine[Any, Any, None]) -> None:
+        flight = self._tasks.spawn(self._fly(function, work), name=f"activate {function.name}")
+        function.flights.add(flight)
+        flight.add_done_callback(lambda flight: self._landed(function, flight))
 
     def _landed(self, function: Function, flight: Flight) -> None:
         function.flights.discard(flight)
@@ -138,9 +147,11 @@ class Activator(TaskOwner):
         most = self._functions.settings(function.name).max_scale
         return bool(most) and len(self._functions.fresh(function)) >= most
 
-    async def _fly(self, function: Function) -> ActivationError | None:
+    async def _fly(
+        self, function: Function, work: Coroutine[Any, Any, None]
+    ) -> ActivationError | None:
         try:
-            await self._give_pod(function, time.monotonic() + self._timeout)
+            await work
         except ActivationError as error:
             metrics.ACTIVATIONS.labels(type(error).__name__).inc()
             log.info("not activated", function=function.name, why=str(error))
@@ -167,8 +178,10 @@ class Activator(TaskOwner):
                 self._give_back(pod)
                 continue
             limit = max(deadline - time.monotonic(), LEAST_CALL)
+            activation = Activation(secrets.token_urlsafe(16), version)
+            pod.exposed = False
             try:
-                answer = await self._load(function, pod, version, limit)
+                answer = await self._load(function, pod, activation, limit)
             except GRPCError as error:
                 why = f"{error.status.name} {error.message}"
                 phase = await self._after_broken_call(function, pod, error)
@@ -182,27 +195,55 @@ class Activator(TaskOwner):
                     continue
                 if isinstance(error, Unreachable):
                     continue  # dead before it heard of this function: each is met but once
-                if self._catalog.get(function.name) is not version:
-                    continue  # which may be why it is dead
             else:
-                if answer.failed is not None:
-                    self._fleet.end(pod, "spent by code that did not load", expected=True)
-                    self._functions.ended(function, pod)
-                    if self._catalog.get(function.name) is version:
-                        raise self._load_failed(function, version, answer.failed)
-                    continue
-                if self._catalog.get(function.name) is not version:
-                    self._functions.superseded(function, pod)
-                    continue
-                if answer.loaded is not None and pod.state is PodState.ACTIVATING:
-                    self._serve(function, pod, answer.loaded, began)
-                    self._bundles.want(version)
+                if self._place(function, pod, activation, answer, began):
                     return
-                self._functions.ended(function, pod)
                 why = "ended right after it had loaded"
+            if self._catalog.get(function.name) is not version:
+                continue  # which may be why it is dead, or not wanted any more
             failures += 1
             if failures >= TRIES:
                 raise Unavailable(f"{failures} pods failed: {why}")
+
+    async def _await_load(self, function: Function, pod: Pod) -> None:
+        """The same question once more joins the load under way, and has its answer."""
+        began, activation = time.monotonic(), pod.activation
+        assert activation is not None
+        try:
+            answer = await self._load(function, pod, activation, self._timeout)
+        except GRPCError as error:
+            await self._after_broken_call(function, pod, error)
+            raise Unavailable(f"not adopted: {error.status.name} {error.message}") from error
+        self._place(function, pod, activation, answer, began)
+
+    def _place(
+        self,
+        function: Function,
+        pod: Pod,
+        activation: Activation,
+        answer: pb.ActivatePodResponse,
+        began: float,
+    ) -> bool:
+        """Puts a pod where it belongs that has answered; returns whether it serves.
+
+        Raises:
+            LoadFailed: of the newest version.
+        """
+        wanted = self._catalog.get(function.name) is activation.function
+        if answer.failed is not None:
+            self._fleet.end(pod, "spent by code that did not load", expected=True)
+            self._functions.ended(function, pod)
+            if wanted:
+                raise self._load_failed(function, activation.function, answer.failed)
+        elif not wanted:
+            self._functions.superseded(function, pod)
+        elif answer.loaded is not None and pod.state is PodState.ACTIVATING:
+            self._serve(function, pod, answer.loaded, began)
+            self._bundles.want(activation.function)
+            return True
+        else:
+            self._functions.ended(function, pod)
+        return False
 
     async def _claim(self, function: Function, deadline: float) -> Pod:
         began = time.monotonic()
@@ -216,16 +257,15 @@ class Activator(TaskOwner):
         return pod
 
     async def _load(
-        self, function: Function, pod: Pod, version: pb.FunctionVersion, limit: float
+        self, function: Function, pod: Pod, activation: Activation, limit: float
     ) -> pb.ActivatePodResponse:
         began = time.monotonic()
-        pod.activation = Activation(secrets.token_urlsafe(16), version)
-        pod.exposed = False
+        pod.activation = activation
         pod.answered = asyncio.Event()
         request = pb.ActivatePodRequest(
-            activation_id=pod.activation.id,
-            function=version,
-            bundle=self._bundles.get(version.digest),
+            activation_id=activation.id,
+            function=activation.function,
+            bundle=self._bundles.get(activation.function.digest),
         )
         function.loading[pod.name] = pod
         if function.begins is not None:
@@ -235,8 +275,9 @@ class Activator(TaskOwner):
         try:
             answer = await pod.calls.activate(request, timeout=limit)
         except asyncio.CancelledError:
+            # This process stops. The pod goes on loading, with the requests that wait in it, and whoever owns
+            # it next goes on with it.
             del function.loading[pod.name]
-            self._functions.discard(function, pod, "not awaited any more")  # it may have loaded
             raise
         del function.loading[pod.name]
         pod.answered.set()  # who waits for that runs when the pod has been put where it belongs

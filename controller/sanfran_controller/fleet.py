@@ -172,7 +172,7 @@ class Fleet(TaskOwner):
         return self._tasks.spawn(self._fence(pod, pod.activation), name=f"fence {pod.name}")
 
     def recycle(self, pod: Pod) -> None:
-        """Makes a pod generic again that was claimed, and maybe loaded, but never routed to."""
+        """Makes a pod generic again that has loaded, but was never routed to."""
         if pod.state is PodState.ACTIVATING and pod.activation is not None:
             self._recycle(pod, pod.activation)
 
@@ -391,10 +391,11 @@ class Fleet(TaskOwner):
 
     async def _resolve(self, pod: Pod, state: pb.PodState) -> None:
         """A pod tells its state for the first time: what becomes of it."""
-        await self._settle(pod, state)
-        self.record.known(pod.name)
+        if await self._settle(pod, state):
+            self.record.known(pod.name)
 
-    async def _settle(self, pod: Pod, state: pb.PodState) -> None:
+    async def _settle(self, pod: Pod, state: pb.PodState) -> bool:
+        """Returns whether it is known by then that it does what is wanted, or refuses requests."""
         match state.phase:
             case pb.PodPhase.GENERIC:
                 if not self.stock.waiting:  # else the first real call does
@@ -407,16 +408,18 @@ class Fleet(TaskOwner):
                     metrics.START_SECONDS.observe(took)
                 self.stock.step(pod, PodEvent.WARMED)
             case pb.PodPhase.ACTIVATING:
-                # A router may have been told of it, and `settle` waits for this.
-                self._leaving.begin(pod.name)
-                await self._leaving.wait(pod.name)
-                self.end(pod, "left behind while it loaded", expected=True, exists=False)
+                activation = Activation(state.activation_id, state.function or pb.FunctionVersion())
+                pod.address = state.address
+                if not await self.listener.found_loading(pod, activation):
+                    # Its next state tells what became of the load. `settle` waits for that, and so do updates.
+                    self._tasks.spawn(self._outlast(pod, pod.resolved), name=f"outlast {pod.name}")
+                    return False
             case pb.PodPhase.ACTIVE | pb.PodPhase.DRAINING:
                 activation = Activation(state.activation_id, state.function or pb.FunctionVersion())
                 if state.phase is pb.PodPhase.ACTIVE:
                     pod.address = state.address
                     if await self.listener.found(pod, activation):
-                        return
+                        return True
                     with suppress(GRPCError):  # then recycling does it, or ends the pod
                         # `settle` waits for this, and updates are acknowledged only after it.
                         await sidecars.drain(pod, activation, DRAIN_TIMEOUT)
@@ -427,6 +430,7 @@ class Fleet(TaskOwner):
                 await sidecars.warm(pod)
             case _:
                 pass  # starting or recycling: the next state tells more
+        return True
 
     async def _fence(self, pod: Pod, activation: Activation) -> None:
         try:

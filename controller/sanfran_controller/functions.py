@@ -124,6 +124,8 @@ class Functions:
         self.last_words = LastWords()
         self.bereft: set[str] = set()  # those that lost a pod since the autoscaler looked
         self.disturbed = asyncio.Event()
+        self.on_loading: Callable[[Function, Pod], None] = lambda function, pod: None
+        """Called with each pod that was found while it loads."""
         self._records: dict[str, Function] = {}
         self._catalog = catalog
         self._fleet = fleet
@@ -228,17 +230,9 @@ class Functions:
         else:
             self.ended(function, pod)
 
-    def discard(self, function: Function, pod: Pod, why: str) -> None:
-        """A pod that was claimed does not come to serve. One that a router was told of may have loaded all the
-        same, with requests that wait in it: until it is dead it counts as a fence that is not up."""
-        if pod.exposed:
-            self._fleet.end(pod, why, expected=True)
-            self.ended(function, pod)
-        else:
-            self._fleet.recycle(pod)
-
     def ended(self, function: Function, pod: Pod) -> None:
-        """A pod was ended without having served: see `discard`."""
+        """A pod was ended without having served. One that a router was told of may have loaded all the same, with
+        requests that wait in it: until it is dead it counts as a fence that is not up."""
         if pod.exposed:
             self._await(function, self._fleet.ending(pod))
 
@@ -275,6 +269,20 @@ class Functions:
         self._fleet.stock.step(pod, PodEvent.FOUND_ACTIVE)
         self.serve(self.of(current.name), pod)
         log.info("pod adopted", pod=pod.name, function=current.name, version=current.version)
+        return True
+
+    async def found_loading(self, pod: Pod, activation: Activation) -> bool:
+        """See `FleetListener`."""
+        await self._catalog.wait_synced(self._adopt_patience)
+        told, current = activation.function, self._catalog.get(activation.function.name)
+        wanted = self._catalog.synced.is_set() and pod.state is PodState.STARTING
+        if not wanted or current is None or not same_version(current, told):
+            return False
+        pod.activation = Activation(activation.id, current)
+        pod.exposed = True  # a router may have been told of it
+        self._fleet.stock.step(pod, PodEvent.FOUND_LOADING)
+        log.info("pod adopted while it loads", pod=pod.name, function=current.name)
+        self.on_loading(self.of(current.name), pod)
         return True
 
     def reclaim(self, count: int, from_busy: int) -> int:

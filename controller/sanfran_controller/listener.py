@@ -16,6 +16,10 @@ class FleetListener(Protocol):
         """A pod that a former controller process left active: True to keep it (its `activation` and
         state are set by then), False to have it recycled."""
 
+    async def found_loading(self, pod: Pod, activation: Activation) -> bool:
+        """A pod that a former controller process left while it loads: True to go on with that (its `activation`
+        and state are set by then), False when it loads what is not wanted."""
+
     def lost(self, pod: Pod) -> None:
         """A pod with an activation is gone."""
 

@@ -6,7 +6,7 @@ other. To end that it is fenced first (it refuses new requests), then recycled: 
 killed and a fresh one makes the pod generic. There is no way back from draining to active: whoever
 wants the function again gets another pod, so the fence never has to be taken down.
 
-A pod that a former controller process left behind starts here too, and is found to be active, or
+A pod that a former controller process left behind starts here too, and is found to be active, to load, or
 in a state that only recycling resolves.
 """
 
@@ -33,6 +33,7 @@ class PodEvent(Enum):
 
     WARMED = "warmed"  # the channel to its sidecar is warm, and a fresh process runs
     FOUND_ACTIVE = "found active"  # left by a former controller process, and still wanted
+    FOUND_LOADING = "found loading"  # the same, while it loads
     CLAIMED = "claimed"
     RELEASED = "released"  # the claim was given back before anything was sent
     LOADED = "loaded"
@@ -48,6 +49,7 @@ TRANSITIONS = MappingProxyType(
     {
         (_S.STARTING, _E.WARMED): _S.GENERIC,
         (_S.STARTING, _E.FOUND_ACTIVE): _S.ACTIVE,
+        (_S.STARTING, _E.FOUND_LOADING): _S.ACTIVATING,
         (_S.STARTING, _E.RECYCLE): _S.RECYCLING,
         (_S.GENERIC, _E.CLAIMED): _S.ACTIVATING,
         (_S.ACTIVATING, _E.RELEASED): _S.GENERIC,

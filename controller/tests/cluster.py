@@ -363,6 +363,7 @@ class Kubelet:
         server, pod.server = pod.server, None
         if server is not None:
             await server.__aexit__(None, None, None)
+        pod.forget_load()
 
 
 def running(ip: str, name: str, **sidecar: Any) -> Object:

@@ -54,6 +54,7 @@ class SimPod(pb.SidecarBase):
         self.changes = Changes()
         self.fresh_process()
         self.server: RpcServer | None = None
+        self.loading: asyncio.Future[pb.ActivatePodResponse] | None = None
 
     def fresh_process(self) -> None:
         self.address_number += 1
@@ -63,6 +64,11 @@ class SimPod(pb.SidecarBase):
         self.phase, self.reason = phase, reason
         self.changes.tell()
         self.host.changes.tell()
+
+    def forget_load(self) -> None:
+        """It is dead."""
+        if self.loading is not None:
+            self.loading.cancel()
 
     def crash(self) -> None:
         self.become(Phase.GONE, "exit code 1")
@@ -79,19 +85,26 @@ class SimPod(pb.SidecarBase):
         )
 
     async def activate(self, message: pb.ActivatePodRequest) -> pb.ActivatePodResponse:
-        if self.phase is not Phase.GENERIC:
+        if self.phase is Phase.GENERIC:
+            assert message.function is not None
+            if self.host.no_bundle(message.function):
+                raise GRPCError(Status.UNAVAILABLE, "no bundle")
+            self.activation_id, self.function = message.activation_id, message.function
+            self.host.bundles.append(message.bundle)
+            loaded = (self.name, message.function.name, message.function.version)
+            self.host.activations.append(loaded)
+            self.become(Phase.ACTIVATING)
+            # Not its caller's: who leaves does not end it, and who asks again joins it.
+            self.loading = asyncio.ensure_future(self._load(message.function))
+        elif message.activation_id != self.activation_id or self.loading is None:
             raise GRPCError(Status.FAILED_PRECONDITION, f"{self.phase.name}")
-        assert message.function is not None
-        if self.host.no_bundle(message.function):
-            raise GRPCError(Status.UNAVAILABLE, "no bundle")
-        self.activation_id, self.function = message.activation_id, message.function
-        self.host.bundles.append(message.bundle)
-        self.host.activations.append((self.name, message.function.name, message.function.version))
-        self.become(Phase.ACTIVATING)
+        return await asyncio.shield(self.loading)
+
+    async def _load(self, function: pb.FunctionVersion) -> pb.ActivatePodResponse:
         await self.host.on_load(self)
         if self.phase is Phase.GONE:
             raise GRPCError(Status.ABORTED, "died")
-        if broken := self.host.broken(message.function):
+        if broken := self.host.broken(function):
             self.become(Phase.GONE, "load failed")
             return pb.ActivatePodResponse(failed=pb.LoadFailed(message=broken, stack="at line 1"))
         self.become(Phase.ACTIVE)
@@ -228,6 +241,7 @@ class SimHost(pb.PodHostBase):
         server, pod.server = pod.server, None
         if server is not None:
             await server.__aexit__(None, None, None)
+        pod.forget_load()
 
     async def delete_pod(self, message: pb.DeletePodRequest) -> pb.DeletePodResponse:
         pod = self.pods.pop(message.name, None)
