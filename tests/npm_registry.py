@@ -39,6 +39,7 @@ class NpmRegistry:
         delay: seconds before each answer.
         broken: answer everything with 503.
         swap: tarballs by path that come instead of the right ones.
+        moved: URLs by path that it says to ask instead.
     """
 
     def __init__(self) -> None:
@@ -46,6 +47,7 @@ class NpmRegistry:
         self.delay = 0.0
         self.broken = False
         self.swap: dict[str, bytes] = {}
+        self.moved: dict[str, str] = {}
         self._packages: dict[str, dict[str, Any]] = {}
         self._tarballs: dict[str, bytes] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -123,6 +125,8 @@ class NpmRegistry:
         time.sleep(self.delay)
         if self.broken:
             return 503, b"{}"
+        if path in self.moved:
+            return 302, b"{}"
         if path in self._tarballs:
             return 200, self.swap.get(path, self._tarballs[path])
         versions = self._packages.get(path[1:])
@@ -144,6 +148,8 @@ class NpmRegistry:
                     self.send_response(status)
                     self.send_header("content-type", "application/json")
                     self.send_header("content-length", str(len(body)))
+                    if status == 302:
+                        self.send_header("location", registry.moved[unquote(self.path)])
                     self.end_headers()
                     self.wfile.write(body)
                 except ConnectionError:

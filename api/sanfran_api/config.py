@@ -40,6 +40,23 @@ def readable(value: str) -> str:
     return value
 
 
+def hosts(value: str) -> str:
+    """`*`, or names and addresses with or without a port, comma-separated: each as `host` or `host port`."""
+    if value in ("", "*"):
+        return value
+    return ",".join(_host(one.strip()) for one in value.split(","))
+
+
+def _host(text: str) -> str:
+    try:
+        parts = urlsplit(f"//{text}")
+        if parts.hostname and parts.netloc == text and parts.username is None:
+            return f"{parts.hostname} {parts.port}" if parts.port else parts.hostname
+    except ValueError:
+        pass
+    raise ValueError(f"has {text!r}, which is no host; try npm.example.com,10.1.2.3:4873")
+
+
 def base_url(value: str) -> str:
     """An http(s) URL without query; its trailing slash is dropped."""
     parts = urlsplit(value)
@@ -155,6 +172,12 @@ class ApiConfig(ServiceConfig):
         help="an npmrc for all builds, such as for private registries; empty: ~/.npmrc if any",
         parse=readable,
     )
+    build_hosts: str = setting(
+        "",
+        help="hosts, or host:port, comma-separated, that builds may reach at internal addresses besides the registries of "
+        "--npm-registry and --npm-config; *: all; with --auth none: all",
+        parse=hosts,
+    )
     node: str = setting(
         "", help="the Node whose npm builds; empty: the one that comes with the installation"
     )
@@ -194,6 +217,13 @@ class ApiConfig(ServiceConfig):
     def ways(self) -> frozenset[str]:
         """How callers may prove who they are; empty: nobody is asked."""
         return frozenset(self.auth.split(",")) - {"none"}
+
+    @property
+    def builds_reach(self) -> frozenset[str] | None:
+        """What builds may reach at internal addresses; None: all. Where nobody is asked, who uploads is on this machine."""
+        if self.build_hosts == "*" or not (self.build_hosts or self.ways):
+            return None
+        return frozenset(self.build_hosts.split(",")) - {""}
 
     def _check_open(self) -> None:
         host, _ = split_host_port(self.listen)

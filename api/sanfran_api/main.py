@@ -160,6 +160,7 @@ def _builder(config: ApiConfig, limits: Limits) -> Builder:
             registry=config.npm_registry,
             config=Path(config.npm_config) if config.npm_config else own_config(os.environ),
             environ=os.environ,
+            reaches=config.builds_reach,
         )
     except FileNotFoundError as error:
         log.warning("no npm builds", why=str(error))

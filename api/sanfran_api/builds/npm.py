@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -10,11 +11,12 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from sanfran_common.lifecycle import OwnedTasks
 
@@ -27,6 +29,7 @@ Say = Callable[[str], object]
 """Takes one line for who waits."""
 
 CONFINE = Path(__file__).with_name("confine.py")
+ADDRESSES = Path(__file__).with_name("addresses.cjs")
 OPTIONS = (
     *("--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"),
     *("--no-progress", "--no-color", "--loglevel=notice", "--logs-max=0"),
@@ -79,6 +82,8 @@ class Npm:
         registry: where packages come from that no .npmrc says otherwise of; empty: npm's own.
         config: an npmrc for all builds, below the uploads' own.
         environ: of the service.
+        reaches: hosts, or hosts with a port, that it may reach at internal addresses besides those that the operator's
+            settings name; None: all.
 
     Raises:
         FileNotFoundError: this Node has no npm.
@@ -93,7 +98,9 @@ class Npm:
         registry: str,
         config: Path | None,
         environ: Mapping[str, str],
+        reaches: Iterable[str] | None = None,
     ) -> None:
+        self._reaches = reaches
         self._node = node
         self._cli = _find_npm(node)
         self._limits = limits
@@ -139,12 +146,18 @@ class Npm:
         command = "ci" if locked else "install"
         heap = int(self._limits.memory * HEAP_SHARE) >> 20
         npm = [
-            *(str(self._node), f"--max-old-space-size={heap}", str(self._cli), command, *OPTIONS),
+            *(str(self._node), f"--max-old-space-size={heap}"),
+            *(() if self._reaches is None else ("--require", str(ADDRESSES))),
+            *(str(self._cli), command, *OPTIONS),
             *(f"--cache={cache}", f"--userconfig={home / '.npmrc'}"),
             *(f"--globalconfig={home / 'npmrc'}", f"--prefix={work}"),
         ]
         run = Run(f"npm {command}", self._limits, self._tree, work, say)
-        await run.run(self._confined(npm, work, home, cache), self._variables(home))
+        variables = self._variables(home)
+        if self._reaches is not None:
+            named = endpoints("\n".join((user.decode(errors="replace"), *self._environ.values())))
+            variables["SANFRAN_BUILD_HOSTS"] = json.dumps(sorted({*self._reaches, *named}))
+        await run.run(self._confined(npm, work, home, cache), variables)
 
     def _confined(self, command: list[str], work: Path, home: Path, cache: Path) -> list[str]:
         certificates = [
@@ -156,7 +169,13 @@ class Npm:
             *(sys.executable, "-I", "-S", str(CONFINE)),
             *(str(os.getpid()), str(self._tree.unpacked_bytes)),
             *("--write", str(work), str(home), str(cache)),
-            *("--read", str(self._node.parent.parent), str(self._cli.parent.parent), *certificates),
+            *(
+                "--read",
+                str(self._node.parent.parent),
+                str(self._cli.parent.parent),
+                str(ADDRESSES),
+            ),
+            *certificates,
             *("--", *command),
         ]
 
@@ -327,6 +346,14 @@ class Run:
             text = f"{self._what} failed ({how})\n{last}"
         kind = RegistryFailed if npm_code in UNREACHABLE else BuildFailed
         return kind(text[:REASON_CHARACTERS].strip())
+
+
+def endpoints(text: str) -> Iterator[str]:
+    """The `host port` of each URL in a text."""
+    for url in re.findall(r"https?://[^\s\"']+", text):
+        with suppress(ValueError):  # no number, or brackets that do not close
+            parts = urlsplit(url)
+            yield f"{parts.hostname} {parts.port or (443 if parts.scheme == 'https' else 80)}"
 
 
 def _is_error(line: str) -> bool:
