@@ -46,7 +46,6 @@ check: $(READY) ## ruff, mypy strict, import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy conftest.py hatch_build.py proto/generate.py requirements/lock.py docs/generate_settings.py docs/generate_chart.py helm-chart/sanfran/files/check.py bench tests
 	$(BIN)/lint-imports
 
 .PHONY: format
