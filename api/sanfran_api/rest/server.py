@@ -15,6 +15,8 @@ from sanfran_common.config import join_host_port, split_host_port
 from sanfran_common.lifecycle import LoopEnded, OwnedTasks
 from starlette.types import ASGIApp
 
+from sanfran_api.rest.connection import Connection
+
 BACKLOG = 256
 
 
@@ -49,6 +51,7 @@ class RestServer:
     async def __aenter__(self) -> Self:
         config = uvicorn.Config(
             self._app,
+            http=Connection,
             lifespan="off",
             ws="none",
             log_config=None,
