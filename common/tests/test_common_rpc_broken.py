@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 from grpclib import GRPCError, Status
-from sanfran_common.rpc.client import RpcClient
+from h2.errors import ErrorCodes
+from sanfran_common.rpc import frames
+from sanfran_common.rpc.answer import END, HEAD
+from sanfran_common.rpc.client import RpcClient, Unreachable
+from sanfran_common.rpc.codec import CODEC
+from sanfran_common.rpc.http2 import Http2
+from sanfran_common.rpc.messages import wrap
 from sanfran_common.rpc.server import RpcServer
 from sanfran_proto.sanfran import v1 as pb
 
@@ -214,3 +220,60 @@ async def test_the_kernel_watches_tcp_connections() -> None:
             assert option(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert option(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
             held.let_go.set()
+
+
+@contextlib.asynccontextmanager
+async def refusing(path: Path, take: int) -> AsyncIterator[tuple[str, list[int]]]:
+    """A server that takes only every `take`th call, and refuses others before it looks at them."""
+    asked: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        wire = Http2(client=False)
+        wire.initiate_connection()
+        with contextlib.suppress(ConnectionError), contextlib.closing(writer):
+            while data := await reader.read(65536):
+                for event in wire.receive_data(data):
+                    if isinstance(event, frames.Begun):
+                        asked.append(event.stream_id)
+                        if len(asked) % take:
+                            wire.reset_stream(event.stream_id, ErrorCodes.REFUSED_STREAM)
+                        else:
+                            reply = wrap(CODEC.encode(pb.Route(controller="raw"), pb.Route))
+                            wire.send_headers(event.stream_id, HEAD)
+                            wire.send_data(event.stream_id, reply)
+                            wire.send_headers(event.stream_id, END, end_stream=True)
+                writer.write(wire.data_to_send())
+
+    async with await asyncio.start_unix_server(serve, path):
+        yield f"unix:{path}", asked
+
+
+async def test_a_call_that_a_server_refuses_to_take_goes_elsewhere_and_ejects_nobody(
+    tmp_path: Path,
+) -> None:
+    async with (
+        refusing(tmp_path / "a", 1 << 30) as (full, asked),
+        refusing(tmp_path / "b", 1) as (
+            other,
+            _,
+        ),
+    ):
+        async with RpcClient(f"{full},{other}") as client:
+            stub = pb.ControllerStub(client.channel)
+            for _ in range(4):
+                assert (await stub.activate(ASK, timeout=5)).controller == "raw"
+            assert len(asked) > 1  # it is asked on
+            assert failures(client, full) == 0
+
+
+async def test_a_call_that_nobody_takes_may_be_repeated(tmp_path: Path) -> None:
+    async with refusing(tmp_path / "a", 2) as (full, asked), RpcClient(full) as client:
+        stub = pb.ControllerStub(client.channel)
+        with pytest.raises(Unreachable, match="takes no further call"):
+            await stub.activate(ASK, timeout=5)
+        assert (await stub.activate(ASK, timeout=5)).controller == "raw"
+        with pytest.raises(Unreachable, match="takes no further call"):
+            async for _ in stub.watch_routes(pb.WatchRoutesRequest(), timeout=5):
+                pass
+        assert failures(client, full) == 0
+        assert len(asked) == 3

@@ -304,3 +304,12 @@ async def test_our_client_and_server_exchange_messages_beyond_every_window(tmp_p
         RpcClient(f"unix:{tmp_path}/s", secret="s") as client,
     ):
         await use(client.channel)
+
+
+def test_a_header_that_is_not_ascii_begins_no_call() -> None:
+    wire = Http2(client=True)
+    number = wire.get_next_available_stream_id()
+    with pytest.raises(UnicodeEncodeError):
+        wire.send_headers(number, [(":path", "/\N{LATIN SMALL LETTER E WITH ACUTE}")])
+    assert not wire.streams
+    assert wire.get_next_available_stream_id() == number

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from grpclib import GRPCError, Status
 from sanfran_common.rpc import frames
-from sanfran_common.rpc.answer import MOST
+from sanfran_common.rpc.answer import GATHERED_MOST, MOST
 from sanfran_common.rpc.client import RpcClient
 from sanfran_common.rpc.codec import CODEC
 from sanfran_common.rpc.http2 import Http2
@@ -89,9 +89,9 @@ class Raw:
 
 
 @asynccontextmanager
-async def world(tmp_path: Path) -> AsyncIterator[tuple[Held, Raw, RpcServer]]:
+async def world(tmp_path: Path, secret: str = "") -> AsyncIterator[tuple[Held, Raw, RpcServer]]:
     held = Held()
-    async with RpcServer([held], f"unix:{tmp_path}/s") as server:
+    async with RpcServer([held], f"unix:{tmp_path}/s", secret=secret) as server:
         reader, writer = await asyncio.open_unix_connection(tmp_path / "s", limit=1 << 30)
         yield held, Raw(reader, writer), server
         writer.close()
@@ -347,3 +347,58 @@ async def test_answers_that_are_none_are_errors_of_the_call(
                 pb.ActivateFunctionRequest(name="hello"), timeout=5
             )
         assert refused.value.status is status
+
+
+def kept(server: RpcServer) -> int:
+    """Bytes of questions that are not whole."""
+    (protocol,) = server._server._protocols
+    sizes = [sum(map(len, one._parts)) for one in protocol._answers.values()]
+    assert protocol.gathered == sum(sizes)
+    return protocol.gathered
+
+
+async def test_nothing_is_kept_of_a_question_whose_caller_may_not_ask(tmp_path: Path) -> None:
+    async with world(tmp_path, secret="right") as (held, raw, server):
+        held.go_on.set()
+        # Head and data in one piece, and no end: a caller that is let in would be waited for.
+        for _ in range(20):
+            number = raw.call(b"x" * 10_000, ("authorization", "Bearer wrong"), end=False)
+        await raw.until(frames.Reset)
+        refused = [dict(one.headers) for one in raw.seen if isinstance(one, frames.Begun)]
+        assert {one["grpc-status"] for one in refused} == {code(Status.UNAUTHENTICATED)}
+        assert kept(server) == 0
+        while number in raw.wire.streams:
+            raw.seen += raw.wire.receive_data(await raw.reader.read(65536))
+        raw.seen.clear()
+        raw.call(QUESTION, ("authorization", "Bearer right"))
+        assert (await raw.status())[0] == "0"
+        assert kept(server) == 0
+
+
+async def test_questions_that_never_end_are_bounded_together(tmp_path: Path) -> None:
+    async with asyncio.timeout(10), world(tmp_path) as (held, raw, server):
+        held.go_on.set()
+        numbers = [raw.call(b"", end=False) for _ in range(12)]
+        seen: list[frames.Event] = []
+        for number in numbers:
+            for _ in range(3 << 6):
+                while number in raw.wire.streams and not raw.wire.takes(number, 1 << 14):
+                    seen += raw.wire.receive_data(await raw.reader.read(65536))
+                if number in raw.wire.streams:
+                    raw.wire.send_data(number, b"x" * (1 << 14))
+                    raw.send()
+                    await raw.writer.drain()
+        while not any(isinstance(one, frames.Begun) for one in seen):
+            seen += raw.wire.receive_data(await raw.reader.read(65536))
+        (answer, *_) = [dict(one.headers) for one in seen if isinstance(one, frames.Begun)]
+        assert answer["grpc-status"] == code(Status.RESOURCE_EXHAUSTED)
+        assert "on one connection" in answer["grpc-message"]
+        assert 0 < kept(server) <= GATHERED_MOST
+        for number in numbers:
+            if number in raw.wire.streams:
+                raw.wire.reset_stream(number)
+        raw.send()
+        raw.call(QUESTION)
+        while not any(isinstance(one, frames.Ended) for one in raw.seen):
+            raw.seen += raw.wire.receive_data(await raw.reader.read(65536))
+        assert kept(server) == 0

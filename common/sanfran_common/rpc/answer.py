@@ -28,7 +28,9 @@ HEAD = ((":status", "200"), ("content-type", f"{GRPC_CONTENT_TYPE}+proto"))
 END = (("grpc-status", "0"),)
 
 MOST = 4 << 20
-"""Bytes of a question, as other implementations of gRPC have it. It is gathered before anybody looks at who asks."""
+"""Bytes of a question, as other implementations of gRPC have it."""
+GATHERED_MOST = 8 * MOST
+"""Bytes of all questions of a connection that are not whole yet: some may be asked by everybody."""
 
 Method = Callable[[Any], Awaitable[None]]
 
@@ -98,6 +100,7 @@ class Answer:
         self.cancel()
 
     def _end(self) -> None:
+        self._whole()
         if self._timer is not None:
             self._timer.cancel()
         self._handler._tasks.pop(self, None)
@@ -119,13 +122,22 @@ class Answer:
     def add(self, data: bytes, ack_size: int) -> None:
         """A part of the question is there."""
         self._protocol.has_read(self._id, ack_size)
-        self._size += len(data)
-        if self._size <= MOST:
-            self._parts.append(data)
+        size = len(data)
+        self._size += size
+        self._protocol.gathered += size
+        if self._size > MOST:
+            self.refuse(GRPCError(Status.RESOURCE_EXHAUSTED, f"more than {MOST} bytes"))
+        elif self._protocol.gathered > GATHERED_MOST:
+            text = f"more than {GATHERED_MOST} bytes of calls on one connection that are not whole"
+            self.refuse(GRPCError(Status.RESOURCE_EXHAUSTED, text))
         else:
-            self._parts.clear()
-            self._refuse(GRPCError(Status.RESOURCE_EXHAUSTED, f"more than {MOST} bytes"))
-            self._end()
+            self._parts.append(data)
+
+    def refuse(self, error: GRPCError) -> None:
+        """Answers before the question is there, and keeps nothing of it."""
+        self._parts.clear()
+        self._refuse(error)
+        self._end()
 
     def __ended__(self) -> None:
         if self._task is None:
@@ -137,8 +149,13 @@ class Answer:
         if self._timer is not None:
             self._timer.cancel()
 
+    def _whole(self) -> None:
+        self._protocol.gathered -= self._size
+        self._size = 0
+
     async def _run(self) -> None:
         self._runs = True
+        self._whole()
         try:
             await self._answer()
         finally:

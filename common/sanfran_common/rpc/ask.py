@@ -41,7 +41,7 @@ class Ask:
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._id = 0
         self._parts: list[bytes] = []
-        self.buffer = self
+        self.buffer = self.wrapper = self
         self.headers: Headers | None = None
         self.trailers: Headers | None = None
         self.data_received = 0
@@ -105,6 +105,10 @@ class Ask:
 
     def __terminated__(self, reason: str) -> None:
         self._fail(StreamTerminatedError(reason))
+
+    def cancel(self, error: Exception) -> None:
+        """It has failed."""
+        self._fail(error)
 
 
 async def ask(

@@ -2,8 +2,8 @@
 
 `pb.ApiStub(client.channel)` calls whichever address has the fewest pending calls;
 `pb.ControllerStub(client.keyed(name))` the one that rendezvous hashing gives for the name. A call
-whose connection cannot be made goes to the next address, since nothing was sent; what fails later
-is never repeated here: only the caller knows whether that is safe.
+whose connection cannot be made goes to the next address, since nothing was sent, and so does a unary one that a server
+refuses before it looks at it; what fails later is never repeated here: only the caller knows whether that is safe.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sanfran_common.lifecycle import TaskOwner
 from sanfran_common.rpc.addresses import parse_target
 from sanfran_common.rpc.balancer import Balancer, NoAddress
 from sanfran_common.rpc.channel import SomeChannel, TlsFailure, open_channel
-from sanfran_common.rpc.protocol import Protocol
+from sanfran_common.rpc.protocol import Protocol, StreamRefused
 from sanfran_common.rpc.term import TERM
 from sanfran_common.rpc.tls import ClientTls
 from sanfran_common.telemetry.logs import get_logger
@@ -60,6 +60,14 @@ class Unreachable(GRPCError):
 
     def __init__(self, message: str) -> None:
         super().__init__(Status.UNAVAILABLE, message)
+
+
+class _Refused(Unreachable):
+    """The server at `address` did not take the call."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"{address}: takes no further call now")
+        self.address = address
 
 
 class RpcClient(TaskOwner):
@@ -164,9 +172,14 @@ class RpcClient(TaskOwner):
         pick: Pick,
         use: Callable[[SomeChannel], AbstractAsyncContextManager[T]],
         deadline: Deadline | None,
+        refused: frozenset[str] = frozenset(),
     ) -> AsyncIterator[T]:
-        """What a channel is used for in one call, whose errors become those that callers know."""
-        address, channel = await self._connect(pick, deadline)
+        """What a channel is used for in one call, whose errors become those that callers know.
+
+        Args:
+            refused: addresses that did not take it.
+        """
+        address, channel = await self._connect(pick, deadline, {*refused})
         self._calls[channel] += 1
         try:
             async with use(channel) as used:
@@ -180,6 +193,9 @@ class RpcClient(TaskOwner):
             raise GRPCError(Status.ABORTED, f"{address}: ended the call early") from error
         except TimeoutError as error:  # an OSError too, so before those
             raise GRPCError(Status.DEADLINE_EXCEEDED, f"{address}: no answer in time") from error
+        except StreamRefused as error:
+            self._balancer.succeeded(address)
+            raise _Refused(address) from error
         except BROKEN as error:
             self._eject(address, error)
             text = f"{address}: connection broke{_unheard(channel)}"
@@ -189,9 +205,10 @@ class RpcClient(TaskOwner):
             self._calls[channel] -= 1
             self._close_unused(channel)
 
-    async def _connect(self, pick: Pick, deadline: Deadline | None) -> tuple[str, SomeChannel]:
-        """Counts the call as pending at the address that it returns."""
-        tried: set[str] = set()
+    async def _connect(
+        self, pick: Pick, deadline: Deadline | None, tried: set[str]
+    ) -> tuple[str, SomeChannel]:
+        """Counts the call as pending at the address that it returns, which is none of those tried."""
         last: BaseException | None = None
         while True:
             if self._closed:
@@ -331,8 +348,7 @@ class _View:
         if metadata:
             sent = {**sent, **dict(metadata)}
         if cardinality is Cardinality.UNARY_UNARY:
-            call = self._client._call(self._pick, nullcontext, limit)
-            return _Unary(call, name, reply_type, limit, sent)
+            return _Unary(self._client, self._pick, name, reply_type, limit, sent)
 
         def open_stream(channel: SomeChannel) -> Stream[Any, Any]:
             return channel.request(
@@ -348,13 +364,15 @@ class _Unary:
 
     def __init__(
         self,
-        call: AbstractAsyncContextManager[SomeChannel],
+        client: RpcClient,
+        pick: Pick,
         path: str,
         reply_type: type[Any],
         deadline: Deadline | None,
         metadata: Mapping[str, Any],
     ) -> None:
-        self._call = call
+        self._client = client
+        self._pick = pick
         self._path = path
         self._reply_type = reply_type
         self._deadline = deadline
@@ -371,7 +389,20 @@ class _Unary:
         self._request = message
 
     async def recv_message(self) -> Any:
-        async with self._call as channel:
+        refused: dict[str, _Refused] = {}
+        while True:
+            try:
+                return await self._ask(frozenset(refused))
+            except _Refused as error:
+                refused[error.address] = error
+            except Unreachable:  # there is no other
+                for why in refused.values():
+                    raise why from None
+                raise
+
+    async def _ask(self, refused: frozenset[str]) -> Any:
+        call = self._client._call(self._pick, nullcontext, self._deadline, refused)
+        async with call as channel:
             return await channel.ask(
                 self._path,
                 self._request,

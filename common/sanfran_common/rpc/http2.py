@@ -126,7 +126,9 @@ class Http2:
         Raises:
             TooManyStreamsError: the peer takes no further call now.
             StreamClosedError: the call is over.
+            UnicodeEncodeError: a header is not ASCII. The call has not begun.
         """
+        block = write_headers(headers)
         call = self.streams.get(stream_id)
         if call is None:
             if not self._client or stream_id < self._next_id:
@@ -135,7 +137,6 @@ class Http2:
                 raise TooManyStreamsError(f"{len(self.streams)} calls run on this connection")
             self._next_id = stream_id + 2
             call = self.streams[stream_id] = _Call(self._first_window)
-        block = write_headers(headers)
         if self._shrink:
             block, self._shrink = self._shrink + block, b""
         most = self.max_outbound_frame_size

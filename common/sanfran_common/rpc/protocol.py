@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, cast
 
+from grpclib.exceptions import StreamTerminatedError
 from grpclib.protocol import Connection, EventsProcessor, H2Protocol
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
@@ -58,6 +59,10 @@ class _Gathering:
         self._transport.close()
 
 
+class StreamRefused(StreamTerminatedError):
+    """The server did not take a call, which is safe to repeat, whatever it does: RFC 9113, section 8.7."""
+
+
 class CalledConnection(Connection):
     """grpclib's, and who is at its other end."""
 
@@ -78,6 +83,8 @@ class Protocol(H2Protocol):
     transport: asyncio.Transport
     heard = False
     """Whether the other side has said anything at all."""
+    gathered = 0
+    """Bytes of questions that are not whole yet."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio."""
@@ -98,12 +105,20 @@ class Protocol(H2Protocol):
             frames.Trailed: process.process_trailers_received,
             frames.Received: process.process_data_received,
             frames.Ended: process.process_stream_ended,
-            frames.Reset: process.process_stream_reset,
+            frames.Reset: self._on_reset,
             frames.Widened: process.process_window_updated,
             frames.Resized: process.process_remote_settings_changed,
             frames.Ponged: process.process_ping_ack_received,
             frames.Farewell: process.process_connection_terminated,
         }
+
+    def _on_reset(self, event: frames.Reset) -> None:
+        call = cast("Any", self.processor.streams.get(event.stream_id))
+        refused = event.error_code == ErrorCodes.REFUSED_STREAM
+        if refused and call is not None and call.wrapper is not None:
+            call.wrapper.cancel(StreamRefused("the server did not take it"))
+        else:
+            self.processor.process_stream_reset(cast("Any", event))
 
     def has_room(self, size: int) -> bool:
         """Whether one more call with a message of so many bytes can be sent at once."""

@@ -41,6 +41,8 @@ class Mapped(typing.Protocol):
 
 
 Method = Callable[[Stream[Any, Any]], Awaitable[None]]
+Check = Callable[[str, Stream[Any, Any]], None]
+"""Path and call; raises GRPCError where the caller may not."""
 
 
 class RpcServer:
@@ -80,7 +82,7 @@ class RpcServer:
             from sanfran_common.rpc.reflection import reflection  # which most services never need
 
             served += cast("list[Mapped]", reflection(served))
-        self._server = _ClosingServer([_Guarded(one, self) for one in served])
+        self._server = _ClosingServer([_Guarded(one, self) for one in served], self.check_caller)
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -140,13 +142,12 @@ class RpcServer:
         """The method behind the check of who calls, and the count of running calls."""
         ends_by_itself = not method.cardinality.value.server_streaming
         func = cast("Method", method.func)
-        asks = path.rpartition("/")[2] in self._ask_themselves
-        # Who may call some of the methods may learn how.
-        asks |= bool(self._ask_themselves) and path.startswith("/grpc.reflection.")
 
         async def guarded(stream: Stream[Any, Any]) -> None:
-            if not asks:
-                self._check_caller(path, stream)
+            if not isinstance(
+                cast("Any", stream), Answer
+            ):  # which was checked before any of its data was kept
+                self.check_caller(path, stream)
             self._admit(stream)
             if not ends_by_itself:
                 await func(stream)
@@ -167,7 +168,17 @@ class RpcServer:
             method.reply_type,
         )
 
-    def _check_caller(self, path: str, stream: Stream[Any, Any]) -> None:
+    def check_caller(self, path: str, stream: Stream[Any, Any]) -> None:
+        """Passes who may call a method.
+
+        Raises:
+            GRPCError: the caller may not.
+        """
+        if self._ask_themselves:
+            # Who may call some of the methods may learn how.
+            asks = path.rpartition("/")[2] in self._ask_themselves
+            if asks or path.startswith("/grpc.reflection."):
+                return
         if self._tls is not None:
             caller = caller_of(stream)
             if (why := refusal(path, caller)) is not None:
@@ -212,8 +223,9 @@ class _Guarded:
 class _ClosingServer(Server):
     """grpclib leaves connections open at a stop, for which `wait_closed` of Python 3.12 waits."""
 
-    def __init__(self, handlers: Sequence[Any]) -> None:
+    def __init__(self, handlers: Sequence[Any], check: Check) -> None:
         super().__init__(handlers, codec=CODEC)
+        self._check = check
         self._protocols: set[_TrackedProtocol] = set()
         self._none_open = asyncio.Event()
 
@@ -221,6 +233,7 @@ class _ClosingServer(Server):
         made = super()._protocol_factory()
         tracked = _TrackedProtocol(made.handler, made.config, made.h2_config)
         tracked.all = self._protocols
+        tracked.check = self._check
         tracked.none_open = self._none_open
         return tracked
 
@@ -267,6 +280,7 @@ class _TrackedProtocol(Protocol):
     """Answers unary calls itself, and leaves others to grpclib."""
 
     all: set[_TrackedProtocol]
+    check: Check
     none_open: asyncio.Event
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -291,6 +305,10 @@ class _TrackedProtocol(Protocol):
         answer = Answer(self, number, method, headers, seconds, handler, over)
         self._answers[number] = answer
         self.processor.streams[number] = cast("Any", answer)
+        try:
+            self.check(headers[":path"], cast("Any", answer))
+        except GRPCError as error:
+            answer.refuse(error)
 
     def _on_reset(self, event: frames.Reset) -> None:
         answer = self._answers.get(event.stream_id)
