@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from fastapi import Request
@@ -14,6 +13,7 @@ from sanfran_api.access.gate import Gate, check
 from sanfran_api.access.operations import REST, Needs
 from sanfran_api.access.rules import Caller
 from sanfran_api.names import shorten
+from sanfran_api.rest.turns import let_others_in
 
 log = get_logger("rest")
 
@@ -81,7 +81,7 @@ def admission(
         check(operation, caller, function or None)
         if operation.changes:
             await audit.check()
-        await asyncio.sleep(0)  # so far the framework has worked for it: let others in
+        await let_others_in()
 
     return admit
 
@@ -98,6 +98,7 @@ class Audited:
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
+                await let_others_in()
                 # One that begins before it is known how it ends tells the outcome when it is.
                 state.setdefault("outcome", int(message["status"]))
             entry = state.get("entry")

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from sanfran_api.errors import ApiError, BadRequest, SlowUpload, TooLarge
 from sanfran_api.intake import Intake, Upload
 from sanfran_api.names import shorten
+from sanfran_api.rest.turns import let_others_in
 
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
 """What it warns of is a client's mistake, and the answer says it."""
@@ -71,6 +72,7 @@ async def received(
     if content_length(request) > most:
         await body.linger()
         raise _too_large(intake)
+    await let_others_in()
     async with intake.open() as upload:
         reader = _Reader(texts)
         try:
@@ -91,7 +93,7 @@ async def received(
         except ApiError:
             await body.linger()
             raise
-        await asyncio.sleep(0)  # a form that came at once was read at once: let others in
+        await let_others_in()  # a form that came at once was read at once
         yield form
 
 
