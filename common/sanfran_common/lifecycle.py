@@ -31,6 +31,13 @@ EXIT_FORCED = 130
 """Exit code after a second signal, as a shell gives for a process that Ctrl-C ended."""
 
 
+class CannotStart(Exception):
+    """What a service needs of its machine is not as it has to be: a file, a folder, an address.
+
+    The text says which, and what would work. Where in the code that was met is of no use to who reads it.
+    """
+
+
 class LoopEnded(RuntimeError):
     """A task that must run as long as its owner came to an end."""
 
@@ -41,6 +48,7 @@ class Lifecycle:
     def __init__(self) -> None:
         self.stopping = asyncio.Event()
         self.is_ready = False
+        self.was_ready = False
         self.on_forced: Callable[[], object] = lambda: None
         """Called right before a second signal ends the process."""
 
@@ -54,7 +62,7 @@ class Lifecycle:
         Args:
             addresses: what it listens on, such as http="127.0.0.1:8080"; sent as X_SANFRAN_HTTP.
         """
-        self.is_ready = True
+        self.is_ready = self.was_ready = True
         # What was made to start lives as long as the process: collecting garbage need not look at it.
         gc.collect()
         gc.freeze()
@@ -179,13 +187,14 @@ def run_service(
         name: of the service, in logs.
 
     Raises:
-        SystemExit: with code 1 when `main` raised (the error is logged), 130 after a second signal.
+        SystemExit: with code 1 when `main` raised (the error is logged, with its traceback unless it is
+            `CannotStart`, or of the system before the service was ready), 130 after a second signal.
     """
     configure_logs(config.log_format, config.log_level, service=name)
     hide_memory()
+    life = Lifecycle()
 
     async def supervise() -> None:
-        life = Lifecycle()
         loop = asyncio.get_running_loop()
         signals = 0
 
@@ -215,7 +224,12 @@ def run_service(
     try:
         uvloop.run(supervise())
     except Exception as error:  # the outermost frame: says why and exits 1
-        log.error("failed", error=describe(error), exc_info=error)
+        if isinstance(error, CannotStart):
+            log.error("cannot start", error=str(error))
+        elif isinstance(error, OSError) and not life.was_ready:
+            log.error("cannot start", error=describe(error))
+        else:
+            log.error("failed", error=describe(error), exc_info=error)
         sys.exit(1)
 
 

@@ -14,11 +14,14 @@ from sanfran_common.lifecycle import LoopEnded, OwnedTasks
 SERVICE = """
 import asyncio, sys
 from sanfran_common.config import ServiceConfig
-from sanfran_common.lifecycle import run_service
+from sanfran_common.lifecycle import CannotStart, run_service
 
 async def main(life):
     if "fail" in sys.argv: raise RuntimeError("cannot start")
+    if "file" in sys.argv: raise CannotStart("--users-file: users: no such file; try another")
+    if "folder" in sys.argv: open("/nonexistent/folder")
     life.ready(http="127.0.0.1:1")
+    if "later" in sys.argv: open("/nonexistent/folder")
     await life.wait_stop()
     if "hang" in sys.argv: await asyncio.sleep(60)
     print("stopped in order", flush=True)
@@ -103,6 +106,29 @@ def test_a_failure_is_logged_and_gives_exit_code_1() -> None:
         _, err = service.communicate(timeout=20)
     assert service.returncode == 1
     assert "cannot start" in err
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("file", "--users-file: users: no such file; try another"),
+        ("folder", "No such file or directory: '/nonexistent/folder'"),
+    ],
+)
+def test_what_its_user_has_to_mend_is_told_in_one_line(what: str, says: str) -> None:
+    with start(what) as service:
+        _, err = service.communicate(timeout=20)
+    assert service.returncode == 1
+    (line,) = err.splitlines()
+    assert "cannot start" in line
+    assert says in line
+
+
+def test_what_fails_in_a_service_that_was_ready_is_told_with_its_place() -> None:
+    with start("later") as service:
+        _, err = service.communicate(timeout=20)
+    assert service.returncode == 1
+    assert "Traceback" in err
 
 
 def test_a_standard_input_that_cannot_tell_of_its_end_is_refused_in_words(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from sanfran_common.config import join_host_port
-from sanfran_common.lifecycle import Lifecycle, OwnedTasks, run_service
+from sanfran_common.lifecycle import CannotStart, Lifecycle, OwnedTasks, run_service
 from sanfran_common.rpc.roles import Role
 from sanfran_common.rpc.tls import Tls
 from sanfran_common.telemetry.admin import AdminServer
@@ -90,5 +90,5 @@ class RouterAdmin(AdminServer):
         return super().answer(path, accept)
 
 
-class CannotServeAdmin(Exception):
+class CannotServeAdmin(CannotStart):
     """The admin address cannot be had."""

@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from sanfran_common.lifecycle import CannotStart
+
 from sanfran_sidecar.errors import SidecarError
 
 POD_PREFIX = "pod-"
@@ -25,7 +27,7 @@ MAX_SOCKET_PATH = 103
 """Bytes of a Unix socket's path: 104 with its end on macOS, 108 on Linux."""
 
 
-class FolderInUse(SidecarError):
+class FolderInUse(SidecarError, CannotStart):
     """Another living process holds the folder."""
 
 

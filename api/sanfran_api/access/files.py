@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from sanfran_common.lifecycle import CannotStart
 from sanfran_common.telemetry.logs import get_logger
 
 log = get_logger("access")
@@ -24,7 +25,7 @@ MAX_BYTES = 16 << 20
 NOT_FOR_OTHERS = stat.S_IWGRP | stat.S_IRWXO
 
 
-class BadFile(ValueError):
+class BadFile(CannotStart):
     """A file cannot be used; names it, and says what would work."""
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import lmdb
+from sanfran_common.lifecycle import CannotStart
 from sanfran_common.telemetry.logs import get_logger
 
 from sanfran_api.disk import NO_ROOM, store_full
@@ -34,11 +35,11 @@ FULL = NO_ROOM | {errno.EIO}
 """EIO too: LMDB reports a write that the disk took in part as EIO (mdb_page_flush)."""
 
 
-class StoreInUse(RuntimeError):
+class StoreInUse(CannotStart):
     """Another process has the store open."""
 
 
-class SchemaMismatch(RuntimeError):
+class SchemaMismatch(CannotStart):
     """The store was written by another version of the service."""
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from grpclib import Status
+from sanfran_common.lifecycle import CannotStart
 from sanfran_common.telemetry.logs import get_logger
 
 from sanfran_api.errors import ApiError
@@ -30,7 +31,7 @@ OVERHEAD = ID_BYTES + NONCE_BYTES + 16
 """Bytes that a sealed value has more than the value."""
 
 
-class KeyRefused(ApiError):
+class KeyRefused(ApiError, CannotStart):
     """The file of keys cannot be used, or lacks a key that is needed. Tells ids of keys, never keys."""
 
     code = "key_refused"

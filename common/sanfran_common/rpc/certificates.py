@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sanfran_common.lifecycle import CannotStart
 from sanfran_common.rpc.roles import DOMAIN, Role, host_name, role_in
 
 CA, CERTIFICATE, KEY = "ca.crt", "tls.crt", "tls.key"
 ALPN = "h2"
 
 
-class BadCertificates(ValueError):
+class BadCertificates(CannotStart):
     """The files are not what they must be; says which and what would work."""
 
 
