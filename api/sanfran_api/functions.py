@@ -21,8 +21,8 @@ from sanfran_api.store.store import Store
 from sanfran_api.store.transactions import Stored
 from sanfran_api.watch import Watchers
 
-READ_AT_ONCE = 50
-"""Functions parsed between two turns of the event loop; some 3 ms."""
+READ_AT_ONCE = 25
+"""Functions parsed between two turns of the event loop; about a millisecond."""
 MAX_LOOKED_AT = 5000
 """Functions parsed for one page: labels that few have cost the caller pages, and not us seconds."""
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from sanfran_proto.sanfran import v1 as pb
 
 from sanfran_api.errors import BadRequest
@@ -201,10 +202,14 @@ FIELDS: Mapping[str, str] = {
     "invoke": '"public" and "private" work',
 }
 """Every field, and what its errors say would work."""
-_DEFAULTS: Mapping[str, Callable[[], Any]] = {
-    name: cast("Callable[[], Any] | None", field.default_factory) or field.get_default
-    for name, field in Settings.model_fields.items()
-}
+
+
+def _default(field: FieldInfo) -> Callable[[], Any]:
+    value = field.default
+    return cast("Callable[[], Any] | None", field.default_factory) or (lambda: value)
+
+
+_DEFAULTS = {name: _default(field) for name, field in Settings.model_fields.items()}
 
 
 def _env_problem(name: str, value: str) -> str | None:
@@ -352,5 +357,6 @@ def shown(message: pb.FunctionSettings | None) -> ShownSettings:
 
 def _complete(message: pb.FunctionSettings | None) -> dict[str, Any]:
     """Every field: what is missing takes `model_construct` ten times as long to find."""
-    given = from_message(message or pb.FunctionSettings())
+    # Not `or`: whether a message is true, betterproto2 takes longer to find than all the rest.
+    given = from_message(message if message is not None else pb.FunctionSettings())
     return {field: _DEFAULTS[field]() if value is None else value for field, value in given.items()}

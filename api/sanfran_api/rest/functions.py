@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import JSONResponse
@@ -28,6 +29,7 @@ from sanfran_api.rest.conditions import (
 )
 from sanfran_api.rest.forms import Form, received
 from sanfran_api.rest.openapi import BUILD_LOG, PREFIX, errors, form_body
+from sanfran_api.rest.pages import Page
 from sanfran_api.settings import parse_settings
 
 PAGE = 100
@@ -151,12 +153,11 @@ def function_routes(
     @routes.get(
         "",
         operation_id="listFunctions",
+        response_model=models.Functions,
         responses={**errors(400), 200: {"headers": _LINK}},
-        response_model_exclude_none=True,
     )
     async def list_functions(
         request: Request,
-        response: Response,
         limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Functions at most.")] = PAGE,
         after: Annotated[str, Query(description="Names greater than this.")] = "",
         status: Annotated[bool, Query(description="Say what becomes of them, too.")] = False,
@@ -164,7 +165,7 @@ def function_routes(
             list[str] | None,
             Query(description="Only those that have it, as key=value or key; all, if repeated."),
         ] = None,
-    ) -> models.Functions:
+    ) -> Response:
         """Functions by name, page by page. A page may be short, or empty, and not the last."""
         caller = caller_of(request)
         page = await functions.page(
@@ -173,21 +174,20 @@ def function_routes(
             parse_selector(label or ()),
             lambda name: caller.may(Privilege.LIST, name),
         )
+        headers = {}
         if page.next_after:
             rest = request.url.include_query_params(after=page.next_after)
-            response.headers["link"] = f'<{rest.path}?{rest.query}>; rel="next"'
+            headers["link"] = f'<{rest.path}?{rest.query}>; rel="next"'
         names = [one.name for one, _ in page.functions]
         told = await controllers.statuses(names) if status and names else {}
-        return models.Functions(
-            functions=[
-                models.FunctionWithStatus(
-                    **models.fields_of(one, public_url, caller),
-                    status=models.status_of(told[one.name]) if one.name in told else None,
-                )
-                for one, _ in page.functions
-            ],
-            next_after=page.next_after,
-        )
+
+        def fields() -> Iterator[dict[str, Any]]:
+            for one, _ in page.functions:
+                shown = models.fields_of(one, public_url, caller)
+                known = told.get(one.name)
+                yield {**shown, "status": models.status_of(known)} if known is not None else shown
+
+        return await Page.of(fields(), page.next_after, headers)
 
     @routes.get(
         "/{name}",
