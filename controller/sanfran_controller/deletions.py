@@ -66,7 +66,8 @@ class Deletions:
                 break
             except ProviderError as error:
                 log.debug("pod not deleted, trying again", pod=name, why=str(error), pause=pause)
-            await asyncio.sleep(pause)
+                asked = error.retry_after
+            await asyncio.sleep(max(pause, asked))
             pause = min(pause * 2, AGAIN_MOST)
         self._running.pop(name, None)
         self._done(name)

@@ -26,6 +26,9 @@ ATTEMPT_PAUSE = 0.05
 """Seconds before the second attempt, then twice as long each: about 0.35 s in all, so that a dead host
 is known fast and a hiccup costs no warm function."""
 ATTEMPT_PAUSE_MOST = 0.2
+FOUND_SILENCE = 10.0
+"""Seconds that a pod may be silent that was found: its container runs, and its sidecar may not listen yet. What it
+does is not known so long, and changes wait for that."""
 LAST_WORDS_TIMEOUT = 2.0
 """Seconds from the news of a pod's end to its last words."""
 DEFAULT_GRACE_MS = 60_000
@@ -102,6 +105,7 @@ async def follow(
         gone: called once, with why it is.
     """
     failures = 0
+    began = time.monotonic()
     while True:
         try:
             if pod.state is not PodState.STARTING and (lost := await _contradiction(pod)):
@@ -120,9 +124,11 @@ async def follow(
             return []
         except GRPCError as error:
             failures += 1
-            # One that was just asked for may have a container that runs and a service that does not
-            # listen yet. How long that may take, its start timeout says.
-            starting = pod.state is PodState.STARTING and pod.asked_at is not None
+            # It may have a container that runs and a service that does not listen yet. How long that may take,
+            # the start timeout says of one that was just asked for.
+            starting = pod.state is PodState.STARTING and (
+                pod.asked_at is not None or time.monotonic() - began < FOUND_SILENCE
+            )
             if failures >= ATTEMPTS and not starting:
                 gone(pod, f"its sidecar does not answer: {error.status.name} {error.message}")
                 return []

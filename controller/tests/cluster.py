@@ -273,6 +273,7 @@ class Kubelet:
         self.host = host  # what the pods do
         self.room = 100_000
         self.starts = True  # False: containers stay as they are
+        self.listens = True  # False: containers run, and nothing in them listens yet
         self.start_delay = 0.02
         self.end_delay = 0.02
         self._objects = objects
@@ -328,6 +329,10 @@ class Kubelet:
         ip = f"127.{1 + os.getpid() % 250}.{number // 250}.{1 + number % 250}"
         if not self._there(name, uid):
             return
+        if not self.listens:
+            self.status(name, running(ip, name))
+        while not self.listens:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
         server = RpcServer([pod], f"{ip}:{PORT}", fence=TermFence())
         listening = asyncio.ensure_future(server.__aenter__())
         try:

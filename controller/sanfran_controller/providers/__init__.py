@@ -82,6 +82,9 @@ PodNews = PodsListed | PodSeen | PodVanished | ControllersListed
 class ProviderError(Exception):
     """The provider could not do it; later it may."""
 
+    retry_after = 0.0
+    """Seconds that it asks to wait; 0: it does not say."""
+
 
 class NotCreated(ProviderError):
     """The pod was not created, for sure; another attempt may succeed later."""

@@ -6,7 +6,7 @@ import asyncio
 
 from sanfran_common.rpc.balancer import choose_by_key
 
-from controller.tests.kubernetes.conftest import KubeWorld
+from controller.tests.kubernetes.conftest import KubeWorld, pool
 
 
 async def test_pods_of_a_controller_that_stops_are_adopted_with_what_they_run(
@@ -105,3 +105,43 @@ async def test_a_function_that_keeps_a_pod_gets_no_second_one_while_pods_of_the_
         world.server.held.set()
         await client.until(lambda: client.routes.get("hello") and client.routes["hello"].endpoints)
         assert len(world.host.activations) == activations
+
+
+async def test_a_label_that_another_owner_wrote_meanwhile_is_set_right(world: KubeWorld) -> None:
+    world.api.put("hello")
+    async with world.kube("one", pool_size=1) as client:
+        await client.activate("hello")
+        await world.until(lambda: "hello" in world.labels("function"))
+        name = world.serving_pod("hello")
+        # As if another one had owned it for a moment, which had the pod serve something else.
+        before = int(world.pods[name]["metadata"]["annotations"]["sanfran.dev/term"])
+        for term, owner, function in ((1, "two", "other"), (2, "one", "other")):
+            metadata = {
+                "labels": {"sanfran.dev/controller": owner, "sanfran.dev/function": function},
+                "annotations": {"sanfran.dev/term": str(before + term)},
+            }
+            world.objects.change("pods", name, {"metadata": metadata})
+        await world.until(lambda: "hello" in world.labels("function"))
+
+
+async def test_a_pod_that_is_found_before_its_sidecar_listens_is_waited_for(
+    world: KubeWorld,
+) -> None:
+    world.kubelet.listens = False
+    world.api.put("hello")
+    async with world.kube(pool_size=0, max_pods=1) as client:
+        asking = asyncio.create_task(client.activate("hello"))
+        await world.full(1)
+    await asyncio.wait({asking})  # which its end has refused
+    (name,) = world.pods
+
+    async def listen() -> None:
+        await asyncio.sleep(1.5)  # as long as a sidecar may take to start
+        assert "deletionTimestamp" not in world.pods[name]["metadata"]
+        world.kubelet.listens = True
+
+    listening = asyncio.create_task(listen())
+    async with world.kube(pool_size=1) as client:  # ready when a pod is
+        assert (await pool(client)).ready == 1
+        assert list(world.pods) == [name]
+    await listening

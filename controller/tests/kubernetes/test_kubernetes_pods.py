@@ -195,8 +195,8 @@ async def test_pods_of_a_former_template_are_replaced_one_after_another_unless_t
 async def test_a_pod_whose_node_does_not_answer_is_removed_without_it_after_a_time(
     world: KubeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sanfran_controller.providers.kubernetes.provider.FORCE_AFTER", 1.0)
-    monkeypatch.setattr("sanfran_controller.providers.kubernetes.provider.END_PATIENCE", 0.3)
+    monkeypatch.setattr("sanfran_controller.providers.kubernetes.endings.FORCE_AFTER", 1.0)
+    monkeypatch.setattr("sanfran_controller.providers.kubernetes.endings.END_PATIENCE", 0.3)
     world.api.put("hello")
     async with world.kube() as client:
         await client.activate("hello")

@@ -38,7 +38,7 @@ class ApiError(ProviderError):
         status: of HTTP; 0: no answer.
         reason: a word for programs, as in `Status` of Kubernetes.
         message: for people.
-        retry_after: seconds that the server asks to wait; 0: it does not say.
+        retry_after: see `ProviderError`.
     """
 
     def __init__(self, status: int, reason: str, message: str, retry_after: float = 0.0) -> None:

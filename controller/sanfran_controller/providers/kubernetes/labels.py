@@ -66,7 +66,8 @@ class Labels(TaskOwner):
         self._turns = turns
         self._mine = mine
         self._wanted: dict[str, tuple[str, str]] = {}
-        self._written: dict[str, tuple[str, str]] = {}  # newer than what the watch has told
+        # Newer than what the watch has told; None: a write has failed, and may have been carried out.
+        self._written: dict[str, tuple[str, str] | None] = {}
         self._writing: set[str] = set()
         self._places = asyncio.Semaphore(AT_ONCE)
 
@@ -78,7 +79,7 @@ class Labels(TaskOwner):
             self._tasks.spawn(self._write(pod), name=f"label {pod}")
 
     def forget(self, pod: str) -> None:
-        """It is gone."""
+        """It is gone, or has changed hands."""
         self._wanted.pop(pod, None)
         self._written.pop(pod, None)
 
@@ -97,6 +98,7 @@ class Labels(TaskOwner):
                         self._written[pod] = wanted
                 except ApiError as error:
                     log.debug("labels not written", pod=pod, why=str(error))
+                    self._written[pod] = None
                     if error.status in (404, 409):  # gone, or another pod of that name
                         break
                     pause = max(AGAIN, error.retry_after)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
-from types import TracebackType
+from contextlib import AsyncExitStack, aclosing, suppress
 from typing import Self
 
 from sanfran_common.lifecycle import OwnedTasks
@@ -27,6 +26,7 @@ from sanfran_controller.providers.kubernetes import book
 from sanfran_controller.providers.kubernetes.api import ApiError, KubeApi, Object
 from sanfran_controller.providers.kubernetes.book import LeaseBook
 from sanfran_controller.providers.kubernetes.calls import LEASES, PODS
+from sanfran_controller.providers.kubernetes.endings import CAS_ATTEMPTS, Endings
 from sanfran_controller.providers.kubernetes.events import Events
 from sanfran_controller.providers.kubernetes.facts import (
     CONTROLLER,
@@ -54,17 +54,9 @@ NEWS_MOST = 1000
 """News that wait to be taken; then the watch is not read."""
 LOOK_EVERY = 0.5
 """Seconds between looks for Leases that ran out."""
-GRACE = 1
-"""Seconds that a pod's processes get when it is deleted: what should finish has finished. 0 would remove the object
-before the kubelet has killed them."""
-END_PATIENCE = 5.0
-"""Seconds until a deleted pod should be gone; then its deletion is looked at again."""
-FORCE_AFTER = 30.0
-"""Seconds of a deletion, beyond what its processes get, after which the object is removed without the kubelet: its
-node cannot be reached."""
+LEAVE_PATIENCE = 2.0
+"""Seconds for the API server at the stop."""
 TAKE_OVER_AT_ONCE = 16
-CAS_ATTEMPTS = 4
-"""A pod's status changes its version as well; so often in a row it does not."""
 FORGET_LEASE = 60.0
 """Seconds since a Lease ran out after which it is deleted: controllers' names are pods' names, and never come back."""
 
@@ -112,23 +104,23 @@ class KubernetesPods:
         self._labels = Labels(api, self._turns, self._mine)
         self._events = Events(api, about, labels, process)
         self._pods: dict[str, PodFacts] = {}
-        self._deleting: dict[str, tuple[float, asyncio.Event]] = {}
+        self._endings = Endings(api, self._turns, self._pods.get, (owner, process))
+        self._parts = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        await self._labels.__aenter__()
-        await self._events.__aenter__()
+        async with AsyncExitStack() as opening:
+            opening.push_async_callback(self._give_up)
+            await opening.enter_async_context(self._labels)
+            await opening.enter_async_context(self._events)
+            self._parts = opening.pop_all()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._events.__aexit__(None, None, None)
-        await self._labels.__aexit__(None, None, None)
+    async def __aexit__(self, *_: object) -> None:
+        await self._parts.aclose()
+
+    async def _give_up(self) -> None:
         try:
-            async with asyncio.timeout(2.0):
+            async with asyncio.timeout(LEAVE_PATIENCE):
                 await self._lease.give_up()
         except (ApiError, TimeoutError) as failure:
             log.debug("lease not given up", why=str(failure))
@@ -155,16 +147,7 @@ class KubernetesPods:
 
     async def delete(self, name: str) -> None:
         """See `PodProvider.delete`."""
-        began, gone = self._deleting.setdefault(name, (time.monotonic(), asyncio.Event()))
-        try:
-            async with self._turns.turn(name):
-                if not await self._order_deletion(name, time.monotonic() - began):
-                    self._deleting.pop(name, None)
-                    return
-            async with asyncio.timeout(END_PATIENCE):
-                await gone.wait()
-        except TimeoutError as error:
-            raise ProviderError(f"pod {name} is still being terminated") from error
+        await self._endings.end(name)
 
     async def renew(self, address: str) -> None:
         """See `PodProvider.renew`."""
@@ -270,14 +253,15 @@ class KubernetesPods:
         ]
         for name in gone:
             self._forget(name)
-        self._pods = found
+        self._pods.clear()
+        self._pods.update(found)
         # Those of a former process of this name, before they are told of: nobody else is to have them.
         places = asyncio.Semaphore(TAKE_OVER_AT_ONCE)
 
         async def take_over(facts: PodFacts) -> None:
             async with places:
                 with suppress(ProviderError):  # then they are told of as orphans
-                    found[facts.name] = await self._take_over(facts)
+                    self._pods[facts.name] = await self._take_over(facts)
 
         async with asyncio.TaskGroup() as group:
             for facts in tuple(found.values()):
@@ -295,6 +279,8 @@ class KubernetesPods:
             self._forget(before.name)
             news.append(PodVanished(before.name))
             before = None
+        if before is not None and before.term != facts.term:
+            self._labels.forget(facts.name)  # its owner meanwhile may have written others
         self._pods[facts.name] = facts
         if facts.unschedulable and facts.owner == self._owner:
             self._events.warn("NoRoom", f"pod {facts.name}: {facts.unschedulable}")
@@ -308,9 +294,7 @@ class KubernetesPods:
     def _forget(self, name: str) -> None:
         self._pods.pop(name, None)
         self._labels.forget(name)
-        deleting = self._deleting.pop(name, None)
-        if deleting is not None:
-            deleting[1].set()
+        self._endings.over(name)
 
     def _seen(self, facts: PodFacts) -> PodSeen:
         own = facts.owner == self._owner and facts.process != self._process
@@ -360,42 +344,6 @@ class KubernetesPods:
             if facts.term != term:
                 break
         raise ProviderError(f"pod {facts.name} has changed hands, or changes all the time")
-
-    async def _order_deletion(self, name: str, since: float) -> bool:
-        """Deletes a pod if it is this process's.
-
-        Returns:
-            Whether its end is to be waited for.
-        """
-        facts = self._pods.get(name)
-        for _ in range(CAS_ATTEMPTS):
-            if facts is not None and (facts.owner, facts.process) != (self._owner, self._process):
-                return False
-            forced = since > FORCE_AFTER + (facts.grace if facts is not None else 0)
-            if facts is not None and facts.terminating and not forced:
-                return True  # somebody deleted it, and what runs in it may finish
-            try:
-                await self._api.delete(
-                    PODS,
-                    name,
-                    grace=0 if forced else GRACE,
-                    only_if={"uid": facts.uid, "resourceVersion": facts.version}
-                    if facts is not None
-                    else None,
-                )
-                return facts is not None
-            except ApiError as error:
-                if error.status == 404:
-                    return False
-                if error.status != 409:
-                    raise
-            try:
-                facts = read(await self._api.get(PODS, name), facts)
-            except ApiError as error:
-                if error.status == 404:
-                    return False
-                raise
-        raise ProviderError(f"pod {name} changes all the time")
 
     def _refused(self, error: ApiError) -> ProviderError:
         """What a create that failed means, for whoever asked and for all that follow."""
