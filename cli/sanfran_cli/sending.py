@@ -46,12 +46,14 @@ def open_code(path: Path, *, build: bool = True) -> Iterator[tuple[Upload, Sendi
 
 
 class _Build:
-    """Prints what a build writes, below a bar that is full by then."""
+    """Prints what a build writes, below a bar that is full by then; not npm's errors, which the refusal has."""
 
     def __init__(self, *, after_bar: bool) -> None:
         self._after_bar = after_bar
 
     def __call__(self, line: str) -> None:
+        if line.startswith("npm error"):
+            return
         if self._after_bar:
             self._after_bar = False
             click.echo(err=True)

@@ -60,7 +60,10 @@ UNREACHABLE = frozenset(
     }
 )
 """npm's codes for a registry that cannot be reached, or fails itself."""
-NOISE = re.compile(r"(A complete log of this run|Log files were not written|\s+at |\s*$)")
+USAGE = "npm error Usage:"
+NOISE = re.compile(
+    r"(A complete log of this run|Log files were not written|Clean install a project|\s+at |\s*$)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +203,7 @@ class Run:
         self._work = work
         self._say = say
         self._lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._explains_itself = False
         self._dead = threading.Lock()
 
     async def run(self, command: list[str], environ: dict[str, str]) -> None:
@@ -285,7 +289,11 @@ class Run:
     def heard(self, raw: bytes) -> None:
         """Takes a line of output."""
         line = raw.decode(errors="replace").rstrip()[:MAX_LINE]
-        if line and not NOISE.match(line.removeprefix("npm error ")):
+        # After EUSAGE come a hundred lines of npm's own options, which nobody here can give.
+        self._explains_itself = self._explains_itself or line == USAGE
+        if self._explains_itself:
+            return
+        if line not in ("", "npm error") and not NOISE.match(line.removeprefix("npm error ")):
             self._lines.append(line)
             self._say(line)
 

@@ -166,3 +166,16 @@ def test_the_end_of_npm_is_told_by_whose_fault_it_is(
     error = run.failure(code)
     assert error.http_status == status
     assert says in str(error)
+
+
+def test_npm_s_reason_is_told_without_npm_s_manual() -> None:
+    said: list[str] = []
+    limits = NpmLimits(timeout=1, memory=1, output=1)
+    tree = Limits(upload_bytes=1, unpacked_bytes=1, files=1)
+    run = Run("npm ci", limits, tree, Path(), said.append)
+    reason = ["npm error code EUSAGE", "npm error Invalid: lock file's ms@2.1.3"]
+    usage = ["npm error Clean install a project", "npm error Usage:", "npm error npm ci"]
+    for line in (*reason, "npm error", *usage, "npm error Options:", "npm error [--omit <dev>]"):
+        run.heard(line.encode())
+    assert str(run.failure(1)) == "npm ci failed: EUSAGE\nInvalid: lock file's ms@2.1.3"
+    assert said == reason
