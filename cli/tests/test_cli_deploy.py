@@ -1,5 +1,6 @@
 """init and deploy, against a real api service."""
 
+import asyncio
 import json
 import os
 import re
@@ -11,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 from click.testing import CliRunner
+from sanfran_cli.client import Client
 from sanfran_cli.commands.init import KINDS
 from sanfran_cli.main import main
 
@@ -86,6 +88,28 @@ def test_deploy_makes_changes_and_leaves_alone(two: Path) -> None:
     write(two, TWO.replace("    timeout: 5\n", ""))
     out = unnumbered(run("deploy", "--dry-run")[1])
     assert out.startswith("updated    a  version N  timeout 7.5 → 60")
+
+
+def test_a_function_that_someone_else_makes_or_removes_meanwhile_is_looked_at_again(
+    two: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Client.get
+    meanwhile = [
+        lambda: run("create", "a", "a.js"),
+        lambda: None,
+        lambda: run("delete", "b"),
+    ]
+
+    async def get(client: Client, name: str) -> Any:
+        try:
+            return await real(client, name)
+        finally:
+            if meanwhile:
+                await asyncio.to_thread(meanwhile.pop(0))
+
+    run("create", "b", "lib")
+    monkeypatch.setattr(Client, "get", get)
+    assert deploy() == (0, {"a": "updated", "b": "created"}, "")
 
 
 def test_a_dry_run_changes_nothing(two: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, cast
 
-from sanfran_cli.client import Client, Function, NotFound, VersionChanged
+from sanfran_cli.client import AlreadyExists, Client, Function, NotFound, VersionChanged
 from sanfran_cli.errors import ApiRefused, ApiUnreachable, Refused
 from sanfran_cli.pack import Upload, fingerprint
 from sanfran_cli.project.differences import Differences, differences
@@ -121,13 +121,14 @@ class Deployment:
 
     async def _deploy(self, wanted: Wanted) -> Outcome:
         for _ in range(ATTEMPTS):
+            now: Function | None = None
             try:
                 now = await self._client.get(wanted.name)
             except NotFound:
-                return await self._create(wanted)
+                pass  # to be made
             try:
-                return await self._update(wanted, now)
-            except VersionChanged:
+                return await (self._update(wanted, now) if now else self._create(wanted))
+            except (AlreadyExists, NotFound, VersionChanged):
                 continue  # somebody was quicker: look again
         raise Refused(f"{wanted.name} is being changed by others all the time; try again")
 
