@@ -1,6 +1,7 @@
 """Secrets and versions on the command line."""
 
 import io
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,17 @@ def test_a_backup_is_whole_or_not_there_and_brings_everything_back(
     file.write_bytes(content[:1000] + b"x" + content[1001:])
     assert "was altered" in sanfran.refusal("restore", file, "-y")
     assert "No such file" in sanfran.refusal("backup", tmp_path / "none" / "all.backup")
+
+
+def test_a_backup_replaces_files_and_nothing_else(sanfran: Sanfran, tmp_path: Path) -> None:
+    pipe, link, file = tmp_path / "pipe", tmp_path / "latest", tmp_path / "today.backup"
+    os.mkfifo(pipe)
+    assert f"{pipe} is no file, such as a device" in sanfran.refusal("backup", pipe)
+    assert pipe.is_fifo()
+    link.symlink_to(file)
+    sanfran.text("backup", link)
+    assert link.is_symlink()
+    assert sanfran.json("restore", file, "-y")["applied"] is True
 
 
 def test_a_function_goes_back_to_what_it_was(sanfran: Sanfran, hello: Path) -> None:

@@ -38,6 +38,9 @@ class StoreCalls(Connection):
         Raises:
             Refused: the file cannot be written, or what came is not whole.
         """
+        file = file.resolve()  # what a link leads to is replaced, not the link
+        if file.exists() and not file.is_file():
+            raise Refused(f"{file} is no file, such as a device; name one, or a path that is free")
         part = file.with_name(file.name + ".part")
         try:
             with part.open("xb") as out:
@@ -54,7 +57,9 @@ class StoreCalls(Connection):
             check_backup(part)
             part.rename(file)
         except FileExistsError:
-            raise Refused(f"{part} is there: another backup writes it, or left it") from None
+            raise Refused(
+                f"{part} is there: another backup writes it, or left it; remove it where none runs"
+            ) from None
         except OSError as error:
             part.unlink(missing_ok=True)
             raise Refused(f"{file}: {error.strerror}") from error
