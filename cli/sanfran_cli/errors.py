@@ -104,6 +104,15 @@ class ApiUnreachable(Refused):
         )
 
 
+class ConnectionBroken(ApiUnreachable):
+    """The connection ended before the answer did. A change that was asked for may have been made, or not."""
+
+    def __init__(self, api: str, why: str, *, changes: bool) -> None:
+        then = "Look whether it was done, then try again." if changes else "Try again."
+        text = f"the connection to {api} broke before the answer was complete ({why}).\n{then}"
+        Refused.__init__(self, text)
+
+
 def refusal(api: str, status: int, headers: Mapping[str, str], body: bytes) -> Refused:
     """The exception for an error answer.
 

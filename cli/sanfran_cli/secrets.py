@@ -28,7 +28,7 @@ def gather_secrets(given: Iterable[str]) -> dict[str, str | None]:
             continue
         if not equals:
             raise ValueError(
-                "is not NAME=VALUE; NAME=@FILE, NAME=- and, to remove, NAME- work, too"
+                "what is given is not NAME=VALUE; NAME=@FILE, NAME=- and, to remove, NAME- work, too"
             )
         check_variable(name)
         if value == "-":

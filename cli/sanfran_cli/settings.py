@@ -6,11 +6,13 @@ Ranges are the api service's to judge; this only turns text into the JSON that i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Literal, TypedDict, cast
+from typing import Literal, TypedDict, TypeVar, cast
 
 from sanfran_cli.errors import Refused
+
+V = TypeVar("V")
 
 
 class Settings(TypedDict, total=False):
@@ -166,6 +168,13 @@ def read_env_file(path: Path) -> dict[str, str]:
         raise Refused(f"--env-file {path}: {error}") from None
 
 
+def _each(option: str, parse: Callable[[str], tuple[str, V]], given: Iterable[str]) -> dict[str, V]:
+    try:
+        return dict(map(parse, given))
+    except ValueError as error:
+        raise ValueError(f"{option}: {error}") from None
+
+
 def gather(
     *,
     env: Iterable[str],
@@ -183,14 +192,14 @@ def gather(
 
     Raises:
         Refused: the env file is wrong.
-        ValueError: a variable or a label is wrong.
+        ValueError: a variable or a label is wrong; names the option.
     """
     settings: Settings = {}
     variables = read_env_file(env_file) if env_file else {}
-    variables.update(parse_variable(one) for one in env)
+    variables.update(_each("--env", parse_variable, env))
     if variables or env_file:
         settings["env"] = variables
-    if labels := dict(map(parse_label, label)):
+    if labels := _each("--label", parse_label, label):
         settings["labels"] = cast("dict[str, str]", labels)
     given = {name: value for name, value in others.items() if value is not None}
     settings.update(given)  # type: ignore[typeddict-item]  # the names are the options' own

@@ -4,6 +4,7 @@ import re
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -108,6 +109,28 @@ def test_an_api_that_does_not_answer_is_named_with_what_to_try(args: list[str]) 
     assert (code, out) == (1, "")
     assert f"no SanFran API at {api}" in errors
     assert "sanfran up" in errors
+
+
+def test_an_answer_that_breaks_off_is_not_taken_for_a_service_that_is_not_there() -> None:
+    def hang_up(listener: socket.socket) -> None:
+        for answer in (b"", b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n["):
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        api = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with ThreadPoolExecutor(1) as other:
+            done = other.submit(hang_up, listener)
+            deleted = run("delete", "a", "--api", api)
+            listed = run("list", "--api", api)
+            done.result()
+    for code, out, errors in (deleted, listed):
+        assert (code, out) == (1, "")
+        assert f"the connection to {api} broke before the answer was complete" in errors
+        assert "sanfran up" not in errors
+    assert "Look whether it was done" in deleted[2]
 
 
 def test_a_port_in_use_is_refused_by_its_flag_before_anything_starts(tmp_path: Path) -> None:

@@ -12,9 +12,14 @@ import httpx
 from sanfran_cli.client.credentials import Credentials, Server
 from sanfran_cli.client.trust import explain, verification
 from sanfran_cli.client.urls import DEFAULT_API, is_local
-from sanfran_cli.errors import ApiUnreachable, refusal
+from sanfran_cli.errors import ApiUnreachable, ConnectionBroken, refusal
 
 CONNECT_SECONDS = 5.0
+BROKEN = (
+    *(httpx.ReadError, httpx.WriteError, httpx.CloseError),
+    *(httpx.ReadTimeout, httpx.WriteTimeout),
+)
+"""What goes wrong only with somebody who was there."""
 ANSWER_SECONDS = 120.0
 """Without a byte from the service: an update waits until every controller has applied it."""
 
@@ -76,12 +81,17 @@ class Connection:
         self, method: str, path: str, **arguments: Any
     ) -> AsyncIterator[httpx.Response]:
         """An answer that is a success, its body not read yet."""
+        begun = False
         try:
             async with self._http.stream(method, path, **arguments) as answer:
+                begun = True
                 if answer.is_error:
                     raise refusal(
                         self.api, answer.status_code, dict(answer.headers), await answer.aread()
                     )
                 yield answer
         except (httpx.TransportError, httpx.InvalidURL) as error:
+            if begun or isinstance(error, BROKEN) or "disconnected" in str(error):
+                changes = method != "GET"
+                raise ConnectionBroken(self.api, explain(error), changes=changes) from error
             raise ApiUnreachable(self.api, explain(error)) from error

@@ -13,7 +13,7 @@ from sanfran_cli.client.answers import Function
 from sanfran_cli.client.connection import ANSWER_SECONDS, CONNECT_SECONDS, Connection
 from sanfran_cli.client.uploads import counted, opened
 from sanfran_cli.client.urls import function_path
-from sanfran_cli.errors import ApiUnreachable, refusal
+from sanfran_cli.errors import ConnectionBroken, refusal
 from sanfran_cli.pack import Upload
 from sanfran_cli.settings import Settings
 
@@ -168,7 +168,7 @@ class FunctionCalls(Connection):
         if "function" in last:
             return cast("Function", last["function"])
         if "error" not in last:
-            raise ApiUnreachable(self.api, "it broke off in the middle of a build")
+            raise ConnectionBroken(self.api, "in the middle of a build", changes=True)
         raise refusal(self.api, last["status"], {}, json.dumps(last).encode())
 
 

@@ -118,11 +118,11 @@ def chosen_settings(
     try:
         settings = gather(env=env, env_file=env_file, label=label, others=others)
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="'--env', '--label'") from None
+        raise click.UsageError(str(error)) from None
     try:
         secrets = gather_secrets(secret)
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="'--secret'") from None
+        raise click.UsageError(f"--secret: {error}") from None
     return {**settings, "secrets": secrets} if secrets else settings
 
 
