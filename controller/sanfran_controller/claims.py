@@ -92,3 +92,8 @@ class ClaimQueue(Generic[T]):
         claims = [*self._cold.pop(function, ()), *self._growth.pop(function, ())]
         self._waiting -= len(claims)
         return claims
+
+    def drop_all(self) -> list[T]:
+        """Removes and returns every claim."""
+        names = [*self._cold, *self._growth]
+        return [claim for name in names for claim in self.drop(name)]

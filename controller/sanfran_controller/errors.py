@@ -23,5 +23,9 @@ class NoCapacity(ActivationError):
     """No pod could be had in time, or too many claims wait already."""
 
 
+class Barren(NoCapacity):
+    """This controller has no pod and can get none; another one may have some."""
+
+
 class Unavailable(ActivationError):
     """Pods or the api service cannot be reached; another controller may fare better."""

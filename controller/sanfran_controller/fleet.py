@@ -26,6 +26,7 @@ from sanfran_proto.sanfran import v1 as pb
 from sanfran_controller import metrics, sidecars
 from sanfran_controller.decisions import Decisions
 from sanfran_controller.deletions import Deletions
+from sanfran_controller.errors import Barren
 from sanfran_controller.listener import FleetListener
 from sanfran_controller.pods import Activation, Pod
 from sanfran_controller.pool import Pool, PoolAction, PoolFacts
@@ -320,6 +321,9 @@ class Fleet(TaskOwner):
             facts = self.facts()
             if self.stock.no_room:
                 self._pool.provider_full(facts.pods, now, self.stock.no_room)
+            if facts.waiting and self._barren(facts, now):
+                self.stock.refuse_claims(Barren("no pod is here, and none can be had"))
+                facts = self.facts()
             action = self._pool.decide(facts, now)
             self._act(action, facts)
             outdated = self.stock.outdated()
@@ -335,6 +339,14 @@ class Fleet(TaskOwner):
                 pass
             if not self.stock.waiting and self.stock.idle:
                 await asyncio.sleep(REFILL_PAUSE)
+
+    def _barren(self, facts: PoolFacts, now: float) -> bool:
+        """Whether whoever waits here waits in vain, and had better ask another controller: no pod of this one
+        serves or comes, so that none can be taken from anybody, and no further one may be started."""
+        if facts.coming > 0 or facts.ending or self._pool.room(facts, now):
+            return False
+        serve = self.stock.count(PodState.ACTIVE) + self.stock.count(PodState.ACTIVATING)
+        return not serve and len(self.record.ownership.live()) > 1
 
     def _act(self, action: PoolAction, facts: PoolFacts) -> None:
         for _ in range(action.start):

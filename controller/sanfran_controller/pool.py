@@ -299,6 +299,14 @@ class Pool:
             return facts.coming < wanted
         return facts.idle + facts.returning < wanted + self.rate(now) * self.limits.surplus_after
 
+    def room(self, facts: PoolFacts, now: float) -> int:
+        """Pods that may be there besides those that are."""
+        return max(self._most(now) - facts.pods, 0)
+
+    def _most(self, now: float) -> int:
+        full = now < self._full_until
+        return min(self.limits.pods, self._full_at) if full else self.limits.pods
+
     def decide(self, facts: PoolFacts, now: float) -> PoolAction:
         """What to do, given how things stand."""
         target = self.target(now)
@@ -316,11 +324,7 @@ class Pool:
         return PoolAction(0, 0, 0, target, PoolReason.AS_WANTED, "as wanted", again_at)
 
     def _fill(self, facts: PoolFacts, now: float, target: int, missing: int) -> PoolAction:
-        most = self.limits.pods
-        full = ""
-        if now < self._full_until and self._full_at < most:
-            most, full = self._full_at, self._full_why
-        room = max(most - facts.pods, 0)
+        most, room = self._most(now), self.room(facts, now)
         # An activation that nobody uses costs its function one claim when it is called again, and an
         # empty pool costs the next cold function a start. Hence idle ones make room for both.
         without = facts.waiting + min(target, self.limits.size) - facts.coming
@@ -330,7 +334,9 @@ class Pool:
             reclaim, again_at = 0, self._reclaim_from
         again_at = _first(again_at, facts.overdue_at)
         if not room:
-            why = f"at the limit of {most} pods" + (f": {full}" if full else "")
+            why = f"at the limit of {most} pods"
+            if most < self.limits.pods:
+                why += f": {self._full_why}"
             # Only for functions that have no pod, or come next: else who is busy would make room for itself.
             first = facts.cold + self.reserve - facts.coming - facts.ending
             from_busy = max(min(first, reclaim), 0)

@@ -16,6 +16,7 @@ from sanfran_controller.activation import Activator
 from sanfran_controller.catalog import Catalog
 from sanfran_controller.errors import (
     ActivationError,
+    Barren,
     FunctionNotFound,
     LoadFailed,
     NoCapacity,
@@ -33,6 +34,7 @@ STATUS: dict[type[ActivationError], Status] = {
     FunctionNotFound: Status.NOT_FOUND,
     LoadFailed: Status.FAILED_PRECONDITION,
     NoCapacity: Status.RESOURCE_EXHAUSTED,
+    Barren: Status.ABORTED,
     Unavailable: Status.UNAVAILABLE,
 }
 MESSAGE_MOST = 2000

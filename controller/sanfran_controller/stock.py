@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from sanfran_controller import metrics
 from sanfran_controller.claims import ClaimQueue, ClaimsFull
-from sanfran_controller.errors import NoCapacity
+from sanfran_controller.errors import ActivationError, NoCapacity
 from sanfran_controller.pods import Pod
 from sanfran_controller.pool import Pool, PoolFacts
 from sanfran_controller.states import PodEvent, PodState, advance
@@ -165,7 +165,7 @@ class Stock:
             growth: the function has pods, and wants one more.
 
         Raises:
-            NoCapacity: too many claims wait.
+            NoCapacity: too many claims wait, or see `refuse_claims`.
             ClaimDropped: see `drop_claims`.
         """
         now = time.monotonic()
@@ -195,6 +195,13 @@ class Stock:
         for turn in self._claims.drop(function):
             if not turn.done():
                 turn.set_exception(ClaimDropped(function))
+        self.changed.set()
+
+    def refuse_claims(self, why: ActivationError) -> None:
+        """Ends the waiting of all claims."""
+        for turn in self._claims.drop_all():
+            if not turn.done():
+                turn.set_exception(why)
         self.changed.set()
 
     def _hand_out(self) -> None:

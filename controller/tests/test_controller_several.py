@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+import asyncio
+import time
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any
 
 import pytest
+from grpclib import GRPCError, Status
 from sanfran_common.rpc.balancer import choose_by_key
 from sanfran_controller import adoption, homing
 from sanfran_proto.sanfran import v1 as pb
@@ -148,3 +151,36 @@ async def test_min_scale_is_kept_once_and_not_by_each(world: Any) -> None:
         await world.host.until(lambda: len(world.host.in_phase(GENERIC)) >= 2)
         assert len({pod.controller for pod in world.host.serving("kept")}) == 1
         assert len(world.host.activations) == 2
+
+
+async def test_who_asks_a_controller_that_can_get_no_pod_is_told_so_at_once(world: Any) -> None:
+    name = named(world, "one")
+    world.api.put(name)
+    async with controller(world, "two", pool_size=2, max_pods=2) as two:
+        await world.host.until(lambda: owned(world, "two") == 2)
+        async with controller(world, "one", pool_size=0, max_pods=2) as one:
+            began = time.monotonic()
+            with pytest.raises(GRPCError) as refused:
+                await one.activate(name)
+            assert refused.value.status is Status.ABORTED
+            assert time.monotonic() - began < 1.0
+            assert (await two.activate(name)).endpoints
+            # As soon as there is room it has one, which is waited for as everywhere.
+            world.host.start_delay = 0.3
+            for pod in list(world.host.pods.values()):
+                pod.crash()
+            route = pb.Route()
+            while not route.endpoints:
+                await asyncio.sleep(0.02)
+                with suppress(GRPCError):
+                    route = await one.activate(name)
+            assert route.endpoints[0].pod.startswith("one-")
+
+
+async def test_a_controller_alone_has_nobody_to_send_its_callers_to(world: Any) -> None:
+    world.api.put("hello")
+    world.host.fail_start = lambda number: True
+    async with controller(world, "one", pool_size=0, activation_timeout=0.5) as one:
+        with pytest.raises(GRPCError) as refused:
+            await one.activate("hello")
+        assert refused.value.status is Status.RESOURCE_EXHAUSTED

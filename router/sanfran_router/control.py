@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from math import inf
 from time import monotonic
 
 from grpclib import GRPCError, Status
@@ -88,8 +89,8 @@ class ControllerLink:
         """Set once a controller has told all of its routes."""
 
     async def ask(self, name: str, saturated: bool, early: bool, timeout: float) -> RouteFacts:
-        """Asks the function's controller to activate it; the next one when that is not there, and
-        again for as long as one may take to be restarted: asking twice activates once.
+        """Asks the function's controller to activate it; the next one when that is not there or has nothing to do it
+        with, and again for as long as one may take to be restarted: asking twice activates once.
 
         Args:
             saturated: for one more pod.
@@ -108,23 +109,33 @@ class ControllerLink:
             early=early,
             authorized=function is not None and function.private,
         )
-        stub = pb.ControllerStub(self._client.keyed(name))
-        began = monotonic()
-        deadline = began + timeout
-        tries = 0
+        deadline = monotonic() + timeout
+        tries, away = 0, inf  # questions in a row that nobody took, and since when
+        rank = 0  # controllers in a row that had nothing to do it with
         while True:
+            asked, pause = monotonic(), False
+            stub = pb.ControllerStub(self._client.keyed(name, rank))
             try:
-                limit = max(min(deadline - monotonic(), ANSWER_PATIENCE), 0.001)
+                limit = max(min(deadline - asked, ANSWER_PATIENCE), 0.001)
                 route = await stub.activate(request, timeout=limit)
             except GRPCError as error:
-                if error.status is Status.DEADLINE_EXCEEDED and monotonic() < deadline:
-                    continue
-                patience = min(deadline, began + ABSENCE_PATIENCE) - monotonic()
-                if error.status is not Status.UNAVAILABLE or patience <= 0:
+                give_up = deadline
+                if error.status is Status.UNAVAILABLE:
+                    tries, away, rank = tries + 1, min(away, asked), 0
+                    give_up = min(deadline, away + ABSENCE_PATIENCE)
+                    pause = tries >= FAILOVERS
+                elif error.status is Status.ABORTED:
+                    tries, away, rank = 0, inf, rank + 1
+                    pause = rank == len(self._client.each())
+                elif error.status is Status.DEADLINE_EXCEEDED:
+                    tries, away = 0, inf
+                else:
+                    give_up = 0.0
+                if (left := give_up - monotonic()) <= 0:
                     raise _refusal(request, error) from error
-                tries += 1
-                if tries >= FAILOVERS:
-                    await asyncio.sleep(min(ASK_PAUSE, patience))
+                if pause:
+                    rank = 0
+                    await asyncio.sleep(min(ASK_PAUSE, left))
                 continue
             if route.name != name:
                 log.error("answer for another function", asked=name, answered=route.name)

@@ -126,11 +126,20 @@ class RpcClient(TaskOwner):
         """For stubs: each call goes to the address with the fewest pending ones."""
         return self._view(lambda tried: self._balancer.pick(time.monotonic(), tried=tried))
 
-    def keyed(self, key: str) -> Channel:
-        """For stubs: calls go where every other client sends this key too."""
-        return self._view(
-            lambda tried: self._balancer.pick_by_key(key, time.monotonic(), tried=tried)
-        )
+    def keyed(self, key: str, rank: int = 0) -> Channel:
+        """For stubs: calls go where every other client sends this key too.
+
+        Args:
+            rank: 1: where they would, were the first one not there, and so on.
+        """
+
+        def pick(tried: frozenset[str]) -> str:
+            now, passed = time.monotonic(), set(tried)
+            for _ in range(rank):
+                passed.add(self._balancer.pick_by_key(key, now, tried=passed))
+            return self._balancer.pick_by_key(key, now, tried=passed)
+
+        return self._view(pick)
 
     def each(self) -> Mapping[str, Channel]:
         """One channel per address, for what every instance must be asked. See `wait_changed`."""
