@@ -1,6 +1,8 @@
 """Files in backups that are damaged, or made to damage: what is refused, and that nothing of the rest counts."""
 
+import hashlib
 import os
+import random
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -101,6 +103,37 @@ async def test_a_file_that_calls_pages_free_that_are_not_loses_nothing(tmp_path:
             await store.create(function(f"g{number:03}"), bundle(os.urandom(20_000)))
         for name, content in code.items():
             assert content_of(store, store.get(name).digest) == content
+
+
+async def test_however_a_file_is_damaged_it_is_refused_or_restored_whole(tmp_path: Path) -> None:
+    chance = random.Random(6)
+    async with opened(tmp_path) as store:
+        backups = Backups(store, tmp_path / "data", 1024 * MIB)
+        for number in range(60):
+            await store.create(function(f"f{number:03}"), bundle(chance.randbytes(3000)))
+        content = await made(backups)
+        reasons: list[str] = []
+        for _ in range(12):
+            file = opened_up(content, tmp_path / "file")
+            raw = bytearray(file.read_bytes())
+            page = chance.randrange(2, len(raw) // 4096) * 4096
+            at = page + chance.choice([0, 10, 12, 14, 16, 18, 40, chance.randrange(4096 - 8)])
+            size = chance.choice([1, 2, 8, page + 4096 - at])
+            raw[at : at + size] = chance.choice([bytes(size), chance.randbytes(size)])
+            file.write_bytes(raw)
+            before = store.page("", 1000).functions
+            try:
+                await backups.restore(pieces(sealed_up(file)))
+            except BadRequest as error:
+                reasons.append(error.message)
+                assert store.page("", 1000).functions == before
+            for found, _ in store.page("", 1000).functions:
+                code = content_of(store, found.digest)
+                assert hashlib.sha256(code).hexdigest() == found.digest
+            await store.create(function("later"), bundle(b"1"))
+            await store.delete("later")
+        assert len(reasons) > 3
+        assert not [one for one in reasons if "ended with code 1)" in one], "that is no reason"
 
 
 async def test_a_file_that_its_reader_does_not_get_through_is_given_up(

@@ -16,7 +16,7 @@ from typing import IO, Any, cast
 import lmdb
 import zstandard
 
-from sanfran_api.errors import BadRequest
+from sanfran_api.errors import BadRequest, StoreFailed
 from sanfran_api.names import check_name
 from sanfran_api.store import records
 from sanfran_api.store.environment import Environment, SchemaMismatch
@@ -33,7 +33,7 @@ LAST_NUMBER = 1 << 63
 """Of versions and revisions, which still go up."""
 REFUSED = (
     *(ValueError, KeyError, TypeError, AttributeError, AssertionError, struct.error),
-    *(BadRequest, SchemaMismatch, zstandard.ZstdError, lmdb.Error),
+    *(BadRequest, StoreFailed, SchemaMismatch, zstandard.ZstdError, lmdb.Error),
 )
 """What `rebuild` raises of a file that is no whole store."""
 
