@@ -40,6 +40,13 @@ def readable(value: str) -> str:
     return value
 
 
+def program(value: str) -> str:
+    """A file that can be run, or nothing."""
+    if value and not (os.path.isfile(value) and os.access(value, os.X_OK)):
+        raise ValueError("cannot be run; try the path of a program, such as /usr/bin/node")
+    return value
+
+
 def hosts(value: str) -> str:
     """`*`, or names and addresses with or without a port, comma-separated: each as `host` or `host port`."""
     if value in ("", "*"):
@@ -179,7 +186,9 @@ class ApiConfig(ServiceConfig):
         parse=hosts,
     )
     node: str = setting(
-        "", help="the Node whose npm builds; empty: the one that comes with the installation"
+        "",
+        help="the Node whose npm builds; empty: the one that comes with the installation",
+        parse=program,
     )
     max_store_bytes: int = setting(
         64 * 1024 * MIB, help="size that the store may grow to, in bytes", parse=positive_int

@@ -154,6 +154,7 @@ async def test_services_on_other_machines_have_to_prove_that_they_are_ours() -> 
     [
         (["--auth", "basic"], "needs --users-file FILE or --admin-password-file"),
         (["--auth", "digest"], "'digest' is none of none, basic, jwt"),
+        (["--node", "/nonexistent"], "'/nonexistent' cannot be run; try"),
         (["--auth", "basic,none"], "is none of none, basic, jwt"),
         (["--auth", "jwt"], "needs --jwt-jwks"),
         (["--auth", "jwt", "--jwt-jwks", "https://x/keys"], "--jwt-issuer: missing"),
