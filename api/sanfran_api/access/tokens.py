@@ -100,9 +100,12 @@ class Tokens:
                 leeway=LEEWAY,
                 options={"require": ["exp", "iss", "aud"]},
             )
+            expires_at = float(claims["exp"])
         except jwt.PyJWTError as error:
             raise BadToken(shorten(str(error))) from error
-        return Bearer(self._user(claims), self._groups(claims), float(claims["exp"]))
+        except OverflowError:
+            raise BadToken("exp is no time") from None
+        return Bearer(self._user(claims), self._groups(claims), expires_at)
 
     async def _key(self, header: Mapping[str, Any]) -> tuple[Any, str]:
         """The key for a token's algorithm: one of its kind, whatever else the token says."""
