@@ -80,11 +80,29 @@ async def test_everything_wrong_is_told_and_nothing_is_stored(api: Any) -> None:
     assert await names(api) == []
 
 
+async def test_a_query_that_nothing_reads_is_refused_before_anything_is_done(api: Any) -> None:
+    await api.create("back", timeout=1)
+    await api.update("back", settings={"timeout": 2})
+    error = error_of(await api.http.post("functions/back/rollback?versio=1"), 400)
+    assert (error["field"], error["message"]) == ("versio", "versio: unknown; there is version")
+    assert (await api.http.get("functions/back")).json()["version"] == 2
+    error = error_of(await api.http.get("functions?labels=a%3db"), 400)
+    assert error["message"] == "labels: unknown; there is limit, after, status, label"
+    error = error_of(await api.http.delete("functions/back?force=true"), 400)
+    assert "nothing is asked for here" in error["message"]
+    assert await names(api) == ["back"]
+
+
 async def test_errors_of_routing_look_the_same(api: Any) -> None:
-    assert error_of(await api.http.get("nothing"), 404)["code"] == "not_found"
+    nothing = error_of(await api.http.get("nothing"), 404)
+    assert nothing["code"] == "not_found"
+    assert "/api/v1/docs shows what there is" in nothing["message"]
     wrong = await api.http.patch("functions")
     assert error_of(wrong, 405)["code"] == "method_not_allowed"
-    assert "GET" in wrong.headers["allow"] or "POST" in wrong.headers["allow"]
+    assert wrong.headers["allow"] == "GET, POST"
+    wrong = await api.http.post("functions/none")
+    assert error_of(wrong, 405)["message"].endswith("DELETE, GET, PUT work")
+    error_of(await api.http.post("docs"), 405)
     for query in ("limit=0", "limit=1001", "limit=x"):
         error = error_of(await api.http.get(f"functions?{query}"), 400)
         assert error["field"] == "limit"

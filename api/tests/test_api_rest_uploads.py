@@ -23,6 +23,17 @@ async def test_a_folder_comes_as_an_archive(api: Any) -> None:
     assert made.json()["entry"] == "src/app.js"
 
 
+async def test_what_is_wrong_in_an_archive_is_wrong_with_the_file(api: Any) -> None:
+    into = io.BytesIO()
+    with zipfile.ZipFile(into, "w") as archive:
+        archive.writestr("../x.js", CODE)
+    files = {"file": ("a.zip", into.getvalue())}
+    answer = await api.http.post("functions", data={"name": "folder"}, files=files)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["field"]) == (400, "file")
+    assert "'../x.js' goes out of the folder" in error["message"]
+
+
 @pytest.mark.parametrize("size", [10, 3_000_000])
 @pytest.mark.parametrize(
     ("name", "mode"), [("a.tgz", "w:gz"), ("a.tar.gz", "w:gz"), ("a.tar", "w")]

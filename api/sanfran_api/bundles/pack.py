@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -133,8 +133,9 @@ class Packer:
             StoreFull: there is no room for temporary files.
         """
         look = partial(open_upload, file, file_name, self._limits, self.spool)
-        opened = await in_thread(look, self._threads, lambda one: one.files.close())
-        with opened.files as files:
+        with _of_the_file():
+            opened = await in_thread(look, self._threads, lambda one: one.files.close())
+        with opened.files as files, _of_the_file():
             modules = None
             if build and opened.plan is not None:
                 modules = files.enter_context(await self._build(opened.layout, opened.plan, say))
@@ -146,6 +147,15 @@ class Packer:
         if plan.whole:
             whole = await in_thread(partial(_digest, layout), self._threads)
         return await self._builder.modules(plan, whole, partial(write_folder, layout), say)
+
+
+@contextmanager
+def _of_the_file() -> Iterator[None]:
+    try:
+        yield
+    except BadRequest as error:
+        error.field = "file"
+        raise
 
 
 def open_upload(

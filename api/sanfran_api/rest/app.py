@@ -12,7 +12,7 @@ from sanfran_api.controllers import Controllers
 from sanfran_api.functions import Functions
 from sanfran_api.intake import Intake
 from sanfran_api.rest.backup import backup_routes
-from sanfran_api.rest.errors import shape_errors
+from sanfran_api.rest.errors import refuse_unknown_query, shape_errors
 from sanfran_api.rest.functions import function_routes
 from sanfran_api.rest.logs import log_routes
 from sanfran_api.rest.openapi import PREFIX, add_docs, describe, errors
@@ -62,7 +62,7 @@ def build_app(
         redoc_url=None,
         redirect_slashes=False,
         responses=errors(401, 403, 429),
-        dependencies=[Depends(admit)],
+        dependencies=[Depends(admit), Depends(refuse_unknown_query)],
     )
     app.include_router(service_routes(controllers, public_url=public_url, limits=limits))
     app.include_router(function_routes(functions, intake, controllers, public_url=public_url))

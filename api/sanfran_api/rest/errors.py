@@ -11,9 +11,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from sanfran_api.access.errors import KeysMissing, TooManyFailures, Unauthenticated
-from sanfran_api.errors import ApiError, Busy
+from sanfran_api.errors import ApiError, BadRequest, Busy
 from sanfran_api.names import shorten
 from sanfran_api.rest.guard import code_of, error_answer
+from sanfran_api.rest.openapi import PREFIX
 
 
 def shape_errors(app: FastAPI) -> None:
@@ -41,10 +42,17 @@ def shape_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> JSONResponse:
         message = f"{request.method} {shorten(request.url.path)}: {error.detail}"
+        headers = {name.lower(): value for name, value in (error.headers or {}).items()}
+        if error.status_code == 404:
+            message += f"; {PREFIX}/docs shows what there is"
+        elif error.status_code == 405:
+            # Starlette names those of one route, and each method of a path is one.
+            headers["allow"] = ", ".join(_methods(app, request.url.path)) or headers["allow"]
+            message += f"; {headers['allow']} work"
         answer = error_answer(
             error.status_code, code_of(error.status_code), message, request.state.request_id
         )
-        answer.headers.update(error.headers or {})
+        answer.headers.update(headers)
         return answer
 
     @app.exception_handler(Exception)
@@ -60,6 +68,27 @@ def shape_errors(app: FastAPI) -> None:
         return error_answer(
             400, "bad_request", message, request.state.request_id, field=_tidy(field)
         )
+
+
+async def refuse_unknown_query(request: Request) -> None:
+    """A dependency of all routes. What nothing reads was meant to say something, as in `?versio=3`.
+
+    Raises:
+        BadRequest: names it, and what there is.
+    """
+    known = [one.alias for one in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            there_is = f"there is {', '.join(known)}" if known else "nothing is asked for here"
+            raise BadRequest(f"{shorten(name)}: unknown; {there_is}", field=_tidy(name))
+
+
+def _methods(app: FastAPI, path: str) -> list[str]:
+    """What the description has for a path."""
+    for template, operations in app.openapi()["paths"].items():
+        if re.fullmatch(re.sub(r"{\w+}", "[^/]+", template), path):
+            return sorted(method.upper() for method in operations)
+    return []
 
 
 def _tidy(field: str) -> str:
