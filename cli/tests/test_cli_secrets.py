@@ -2,7 +2,9 @@
 
 import io
 import os
+import socket
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +115,31 @@ def test_a_function_goes_back_to_what_it_was(sanfran: Sanfran, hello: Path) -> N
     assert table[0].split() == ["VERSION", "MADE", "BY", "CODE", "NOTE"]
     assert table[1].startswith("5 (current)")
     assert table[1].endswith("rollback to 1")
+
+
+def test_a_restore_says_its_size_before_it_is_sent(sanfran: Sanfran, tmp_path: Path) -> None:
+    file = tmp_path / "today.backup"
+    sanfran.text("backup", file)
+    heads: list[bytes] = []
+
+    def refuse() -> None:
+        client, _ = listening.accept()
+        with client:
+            heads.append(client.recv(65536))
+            body = b'{"error": {"code": "too_large", "message": "backup: larger than 1 bytes"}}'
+            client.sendall(
+                b"HTTP/1.1 413 X\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%s"
+                % (len(body), body)
+            )
+            while client.recv(65536):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        service = threading.Thread(target=refuse)
+        service.start()
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        error = sanfran.refusal("restore", file, "-y", "--server", url)
+        service.join()
+    assert "larger than 1 bytes" in error
+    assert b"content-length: %d\r\n" % file.stat().st_size in heads[0].lower()
+    assert b"transfer-encoding" not in heads[0].lower()

@@ -85,7 +85,11 @@ class StoreCalls(Connection):
                 "POST",
                 "restore",
                 content=_pieces(content, sent),
-                headers={"content-type": "application/octet-stream"},
+                headers={
+                    "content-type": "application/octet-stream",
+                    # So that one too large, or without room there, is refused before it is sent.
+                    "content-length": str(file.stat().st_size),
+                },
                 # The service looks at all of it before it answers.
                 timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS, read=None),
             )
