@@ -1,4 +1,4 @@
-"""This controller's pods: found, started, attended, fenced, recycled, deleted.
+"""This controller's pods: found, started, attended, deleted. How activations end is a part of its own: `partings`.
 
 What the provider tells becomes `Pod` records; `pool` decides how many generic ones there should be. Each
 pod that is ready has one attendant: a task that holds the open channel to its sidecar, warms it,
@@ -11,12 +11,9 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from contextlib import suppress
-from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from grpclib import GRPCError
 from sanfran_common.lifecycle import TaskOwner
 from sanfran_common.rpc.client import RpcClient
 from sanfran_common.rpc.tls import ClientTls
@@ -28,6 +25,7 @@ from sanfran_controller.decisions import Decisions
 from sanfran_controller.deletions import Deletions
 from sanfran_controller.errors import Barren
 from sanfran_controller.listener import FleetListener
+from sanfran_controller.partings import Partings
 from sanfran_controller.pods import Activation, Pod
 from sanfran_controller.pool import Pool, PoolAction, PoolFacts
 from sanfran_controller.providers import (
@@ -46,17 +44,10 @@ from sanfran_controller.stock import Stock
 
 log = get_logger("fleet")
 
-DRAIN_TIMEOUT = 6.0
-"""Seconds for one call; a bit more than a sidecar waits for a process whose event loop is held."""
 REFILL_PAUSE = 0.02
 """Seconds. A claim from a pool that has more is followed by the activation itself: starting the
 next process in the same milliseconds would take the cores from it. Cold calls as in bench/cold.py on two
 busy cores: p50 24 and 31 ms without, 18 and 20 ms with it; 0.05 gained nothing."""
-LINGER = 0.1
-"""Seconds that the fence tells routers without the news to go elsewhere. What reaches a process that is being
-killed (20 ms) is lost, and may have run: without this 3 of 6,500 POSTs failed in 250 updates."""
-LOAD_PATIENCE = 1.0
-"""Seconds that a pod gets to load what is not wanted any more: as long as requests wait in it (runtime/src/held.js)."""
 FOUND_TIMEOUT = 90.0
 """Seconds for a pod that a former controller process left recycling: requests may still run in it."""
 
@@ -100,11 +91,19 @@ class Fleet(TaskOwner):
         self._limits = pool.limits  # of all controllers together
         self._owner = owner
         self._prefix = prefix or owner
-        self._replace = replace_pods
         self._secret = secret
         self._tls = tls
         self._start_timeout = start_timeout
         self._leaving = Deletions(provider, self._tasks, self._deleted)
+        self.partings = Partings(
+            self.stock,
+            self._tasks,
+            self._leaving,
+            end=self.end,
+            said=lambda activation, words: self.listener.said(activation, words),  # attached later
+            replace_pods=replace_pods,
+            start_timeout=start_timeout,
+        )
         self._leaves_all = False  # this process stops, and its pods go on
         self._listener: FleetListener | None = None
         self.stock.on_step = self._describe
@@ -155,28 +154,6 @@ class Fleet(TaskOwner):
         """How things stand."""
         return self.stock.facts(len(self._leaving))
 
-    # -- what users of pods do with them
-
-    def dismiss(self, pod: Pod) -> asyncio.Task[None]:
-        """Ends a pod's activation, which no route names any more.
-
-        At once it counts as coming back. Then the fence goes up, running requests get their time, and
-        the pod becomes generic again, or is deleted when the pool wants no more.
-
-        Returns:
-            A task that ends when the pod refuses new requests, or is dead.
-        """
-        assert pod.activation is not None, "only an active pod can be dismissed"
-        self.stock.step(pod, PodEvent.FENCED)
-        if self._replaces(pod):
-            self.stock.held_up(pod)
-        return self._tasks.spawn(self._fence(pod, pod.activation), name=f"fence {pod.name}")
-
-    def recycle(self, pod: Pod) -> None:
-        """Makes a pod generic again that has loaded, but was never routed to."""
-        if pod.state is PodState.ACTIVATING and pod.activation is not None:
-            self._recycle(pod, pod.activation)
-
     def end(self, pod: Pod, why: str, *, expected: bool = False, exists: bool = True) -> None:
         """The pod is of no use any more: out of every list, and deleted.
 
@@ -203,29 +180,6 @@ class Fleet(TaskOwner):
             self._leaving.begin(pod.name)
         if pod.activation is not None:
             self.listener.lost(pod)
-
-    def outlast(self, pod: Pod) -> asyncio.Task[None]:
-        """Ends a pod that loads what is not wanted any more, unless its load is answered in a moment: requests that
-        wait in it begin when it has loaded, and would die with it.
-
-        Returns:
-            A task that ends when the load was answered, or the pod is dead.
-        """
-        return self._tasks.spawn(self._outlast(pod, pod.answered), name=f"outlast {pod.name}")
-
-    async def _outlast(self, pod: Pod, answered: asyncio.Event) -> None:
-        try:
-            async with asyncio.timeout(LOAD_PATIENCE):
-                await answered.wait()
-        except TimeoutError:
-            if answered.is_set():
-                return
-            self.end(pod, "replaced while it loaded", expected=True)
-            await self._leaving.wait(pod.name)
-
-    def ending(self, pod: Pod) -> asyncio.Task[None]:
-        """A task that ends when a pod that was ended is dead."""
-        return self._tasks.spawn(self._leaving.wait(pod.name), name=f"await {pod.name}")
 
     # -- what the provider tells
 
@@ -408,6 +362,8 @@ class Fleet(TaskOwner):
 
     async def _settle(self, pod: Pod, state: pb.PodState) -> bool:
         """Returns whether it is known by then that it does what is wanted, or refuses requests."""
+        if state.phase is not pb.PodPhase.ACTIVATING:
+            pod.answered.set()
         match state.phase:
             case pb.PodPhase.GENERIC:
                 if not self.stock.waiting:  # else the first real call does
@@ -424,7 +380,7 @@ class Fleet(TaskOwner):
                 pod.address = state.address
                 if not await self.listener.found_loading(pod, activation):
                     # Its next state tells what became of the load. `settle` waits for that, and so do updates.
-                    self._tasks.spawn(self._outlast(pod, pod.resolved), name=f"outlast {pod.name}")
+                    self.partings.outlast(pod)
                     return False
             case pb.PodPhase.ACTIVE | pb.PodPhase.DRAINING:
                 activation = Activation(state.activation_id, state.function or pb.FunctionVersion())
@@ -432,64 +388,12 @@ class Fleet(TaskOwner):
                     pod.address = state.address
                     if await self.listener.found(pod, activation):
                         return True
-                    with suppress(GRPCError):  # then recycling does it, or ends the pod
-                        # `settle` waits for this, and updates are acknowledged only after it.
-                        await sidecars.drain(pod, activation, DRAIN_TIMEOUT)
-                        await asyncio.sleep(LINGER)
+                    # `settle` waits for this, and updates are acknowledged only after it.
+                    await self.partings.fence(pod, activation)
                 log.info("pod left behind, recycled", pod=pod.name, phase=state.phase.name)
-                self._recycle(pod, activation)
+                self.partings.recycle(pod, activation)
             case pb.PodPhase.STARTING if not self.stock.waiting:
                 await sidecars.warm(pod)
             case _:
                 pass  # starting or recycling: the next state tells more
         return True
-
-    async def _fence(self, pod: Pod, activation: Activation) -> None:
-        try:
-            in_flight = await sidecars.drain(pod, activation, DRAIN_TIMEOUT)
-        except GRPCError as error:
-            self.end(pod, f"not fenced: {error.status.name} {error.message}")
-            in_flight = 0
-        if pod.state is not PodState.DRAINING:  # lost: then it is dead once it is deleted
-            await self._leaving.wait(pod.name)
-            return
-        if in_flight:
-            self.stock.held_up(pod)
-        self._tasks.spawn(self._part(pod, activation, in_flight), name=f"part with {pod.name}")
-
-    async def _part(self, pod: Pod, activation: Activation, in_flight: int) -> None:
-        await asyncio.sleep(LINGER)
-        if pod.state is PodState.DRAINING:
-            if in_flight or (self._wanted_back() and not self._replaces(pod)):
-                self._recycle(pod, activation)
-            else:
-                why = "replaced" if self._replaces(pod) else "the pool needs no more"
-                self.end(pod, why, expected=True)
-
-    def _replaces(self, pod: Pod) -> bool:
-        return self._replace or pod.outdated
-
-    def _wanted_back(self) -> bool:
-        """Whether to recycle a pod that is fenced, and hence counted as returning."""
-        facts = self.facts()
-        others = replace(facts, returning=facts.returning - 1)
-        return self._pool.wants_back(others, time.monotonic())
-
-    def _recycle(self, pod: Pod, activation: Activation) -> None:
-        self.stock.step(pod, PodEvent.RECYCLE)
-        if self._replaces(pod):
-            self.stock.held_up(pod)
-        self._tasks.spawn(self._finish_recycling(pod, activation), name=f"recycle {pod.name}")
-
-    async def _finish_recycling(self, pod: Pod, activation: Activation) -> None:
-        try:
-            state = await sidecars.recycle(pod, activation, self._start_timeout)
-        except GRPCError as error:
-            self.end(pod, f"not recycled: {error.status.name} {error.message}")
-            return
-        self.listener.said(activation, state.last_words)
-        if self._replaces(pod):  # the requests that ran have ended
-            self.end(pod, "replaced", expected=True)
-        if pod.state is PodState.RECYCLING:
-            pod.address = state.address
-            self.stock.step(pod, PodEvent.RECYCLED)

@@ -188,7 +188,7 @@ class Functions:
         else:
             self._publish(function)
         for pod in leaving:
-            self._await(function, self._fleet.dismiss(pod))
+            self._await(function, self._fleet.partings.dismiss(pod))
 
     def expose(self, function: Function) -> pb.Route | None:
         """The early route of a pod that loads the newest version, if there is one. From now on an update
@@ -215,18 +215,20 @@ class Functions:
         current = self._catalog.get(function.name)
         for pod in [one for one in function.loading.values() if _runs(one) is not current]:
             if pod.exposed:
-                self._await(function, self._fleet.outlast(pod))
+                self._await(function, self._fleet.partings.outlast(pod))
                 if current is not None and not function.serving:
                     self._publish(function)  # routers send nothing more to it
 
     def superseded(self, function: Function, pod: Pod) -> None:
         """A pod has loaded what is not the newest version any more. If a router was told of it, requests that
         waited in it may run by now, and end as in any pod that is taken out of a route."""
+        loaded = pod.state is PodState.ACTIVATING
         if not pod.exposed:
-            self._fleet.recycle(pod)
-        elif pod.state is PodState.ACTIVATING:
+            if loaded and pod.activation is not None:
+                self._fleet.partings.recycle(pod, pod.activation)
+        elif loaded:
             self._fleet.stock.step(pod, PodEvent.LOADED)
-            self._await(function, self._fleet.dismiss(pod))
+            self._await(function, self._fleet.partings.dismiss(pod))
         else:
             self.ended(function, pod)
 
@@ -234,7 +236,7 @@ class Functions:
         """A pod was ended without having served. One that a router was told of may have loaded all the same, with
         requests that wait in it: until it is dead it counts as a fence that is not up."""
         if pod.exposed:
-            self._await(function, self._fleet.ending(pod))
+            self._await(function, self._fleet.partings.ending(pod))
 
     def _await(self, function: Function, fence: asyncio.Task[None]) -> None:
         function.fences.add(fence)

@@ -30,7 +30,7 @@ class Stock:
     def __init__(self, pool: Pool, *, claims_most: int) -> None:
         self.changed = asyncio.Event()  # the pool should be looked at again
         self.filled = asyncio.Event()  # there was a generic pod once
-        self._pool = pool
+        self.pool = pool
         self._idle: deque[Pod] = deque()
         self._claims: ClaimQueue[asyncio.Future[Pod]] = ClaimQueue(claims_most)
         self._counts: Counter[PodState] = Counter()
@@ -82,7 +82,7 @@ class Stock:
 
     def _overdue(self) -> tuple[int, float | None]:
         """Pods that should have started by now, and when the next one should."""
-        after, now = self._pool.overdue_after, time.monotonic()
+        after, now = self.pool.overdue_after, time.monotonic()
         overdue = len(self._stuck)
         for name, asked_at in self._asked.items():
             if now < asked_at + after:
@@ -134,7 +134,7 @@ class Stock:
             # One given back was about to be used, so its turn is first.
             released = event is PodEvent.RELEASED
             if released:
-                self._pool.released(time.monotonic())
+                self.pool.released(time.monotonic())
             (self._idle.appendleft if released else self._idle.append)(pod)
             self._hand_out()
         self.on_step(pod)
@@ -169,7 +169,7 @@ class Stock:
             ClaimDropped: see `drop_claims`.
         """
         now = time.monotonic()
-        self._pool.claimed(now)
+        self.pool.claimed(now)
         turn: asyncio.Future[Pod] = asyncio.get_running_loop().create_future()
         try:
             self._claims.add(function, turn, growth=growth)
@@ -207,7 +207,7 @@ class Stock:
     def _hand_out(self) -> None:
         while self._idle:
             # Growth leaves half of the pool to functions that have no pod at all.
-            spare = len(self._idle) > self._pool.limits.size // 2
+            spare = len(self._idle) > self.pool.limits.size // 2
             turn = self._claims.take(growth=spare)
             if turn is None:
                 return

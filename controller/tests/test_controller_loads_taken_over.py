@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from grpclib import GRPCError, Status
+from sanfran_controller import partings
 from sanfran_proto.sanfran import v1 as pb
 
 from controller.tests.test_controller_early import ACTIVATING, GENERIC, Gate, early
@@ -90,8 +91,11 @@ async def test_an_older_version_that_loads_is_fenced_when_it_has_and_only_then_t
         pod.running = 1  # what waited in it
         gate.open.set()
         await fencing.wait()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(
+            partings.LOAD_PATIENCE
+        )  # it has loaded: nobody's patience ends with it any more
         assert change_is not in world.api.applied
+        assert pod.name in world.host.pods
         fence.set()
         await world.api.until_applied(change_is)
         assert pod.phase is pb.PodPhase.DRAINING

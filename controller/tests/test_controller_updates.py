@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from grpclib import GRPCError, Status
-from sanfran_controller import fleet
+from sanfran_controller import partings
 from sanfran_proto.sanfran import v1 as pb
 
 DRAINING = (pb.PodPhase.DRAINING, pb.PodPhase.RECYCLING)
@@ -43,7 +43,7 @@ async def test_the_new_version_runs_before_the_old_pods_are_fenced(world: Any) -
 async def test_a_fenced_process_refuses_for_a_while_for_routers_without_the_news(
     world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fleet, "LINGER", 60.0)
+    monkeypatch.setattr(partings, "LINGER", 60.0)
     world.api.put("hello")
     world.api.put("other")
     async with world.controller() as router:
