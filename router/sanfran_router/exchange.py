@@ -5,7 +5,7 @@
        └──── another pod ─────┴──────────┘
 
 A request goes to another pod only while no handler can have seen it, or, if its method is
-idempotent, once more when the pod died before its first byte. See upload.py for its body.
+idempotent, once more when the pod died before its first byte. See placed.py for how it finds one, and upload.py for its body.
 """
 
 from __future__ import annotations
@@ -15,15 +15,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from sanfran_router import errors
-from sanfran_router.authorization import (
-    Answer,
-    Question,
-    forwarded_for,
-    name_user,
-    take_credentials,
-)
 from sanfran_router.errors import Problem
-from sanfran_router.framing import ChunkedBody, LengthBody
+from sanfran_router.placed import Placed
 from sanfran_router.request import Request
 from sanfran_router.response import UNTIL_CLOSE, BadAnswer, ResponseHead
 from sanfran_router.table import Endpoint, Function
@@ -38,44 +31,24 @@ if TYPE_CHECKING:
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLOSE: Final = b"Connection: close\r\n"
 KEEP_ALIVE: Final = b"Connection: keep-alive\r\n"
-DYING: Final = 0.05
-"""Seconds before a request that a pod has lost is sent to it once more. The sockets of a process that
-is killed close one after the other: the one that listens may take a connection, to lose it as well,
-some milliseconds after the kept ones broke."""
 MAX_INTERIM: Final = 100
 """Answers of 1xx to one request; a pod could say them without an end."""
 
 
-class Exchange:
+class Exchange(Placed):
     """Made by `ClientConnection` for each request that names a function."""
 
     # Defaults are the class's, so that a usual request sets six attributes (bench/router_cpu.py).
 
     # Where it is
-    endpoint: Endpoint | None = None
-    upstream: UpstreamConnection | None = None
     answering = False
     until_close = False
     keep = False
-    finished = False
     status = 0
-    cold = False
     unbegun = False
     """Its pod still loads: it has not said yet that the request runs."""
-    granted = False
-    """Its sender may call a private function."""
     _gathering = False
-    _queued = False
-
-    # Its body
-    body_done = True
-    body: LengthBody | ChunkedBody | None = None
-    _upload: Upload | None = None
-
-    # What has gone wrong so far
     _interim = 0
-    _again = False
-    _lost_at: Endpoint | None = None
 
     def __init__(
         self, plane: DataPlane, client: ClientConnection, request: Request, function: Function
@@ -139,124 +112,6 @@ class Exchange:
             self.status = problem.status
             self._end()
             self.client.answer(problem, self.request, complete=self.body_done)
-
-    # Finding a pod.
-
-    def _too_large(self) -> bool:
-        limit = self.function.body_limit
-        return bool(limit) and self.body is not None and not self.body.fits(limit)
-
-    @property
-    def _timeout(self) -> float:
-        return self.function.timeout or self.plane.config.function_timeout
-
-    def _route(self) -> None:
-        endpoint = self.function.pick()
-        if endpoint is not None:
-            self.assign(endpoint)
-            return
-        if self.function.deleted:
-            self.fail(errors.NOT_FOUND)
-            return
-        if self.function.private and not self.granted:
-            self._authorize()
-            return
-        self.cold = self.cold or not self.function.endpoints
-        problem = self.plane.activator.wait(self.function, self, again=self._again)
-        if problem is not None:
-            self.fail(problem)
-            return
-        self._wait()
-
-    def _wait(self) -> None:
-        self._queued = True
-        if self._upload is not None:
-            self._upload.queued()
-        limit = monotonic() + self.plane.config.queue_timeout
-        self.plane.wheel.set(self.client, min(limit, self.began + self._timeout))
-
-    def reroute(self) -> None:
-        """It waited for a pod of a function that has turned out to be private."""
-        self._route()
-
-    def _authorize(self) -> None:
-        request, function = self.request, self.function
-        question = Question(
-            take_credentials(request), function.name, self._address, request.request_id
-        )
-        answer = self.plane.authorizer.judge(question, self)
-        if answer is None:
-            self._wait()
-        else:
-            self.judged(answer)
-
-    @property
-    def _address(self) -> str:
-        """The client's: behind a proxy that is trusted, what that one saw."""
-        if self.plane.config.trust_forwarded:
-            told = forwarded_for(self.request)
-            if told:
-                return told
-        return self.client.peer
-
-    def judged(self, answer: Answer) -> None:
-        """Whether its sender may call the function is known."""
-        if self.finished:
-            return
-        if answer.problem is not None:
-            self.fail(answer.problem)
-            return
-        self.granted = True
-        name_user(self.request, answer.user)
-        self._route()
-
-    def assign(self, endpoint: Endpoint) -> None:
-        """Takes a place at an endpoint; `_release` gives it back."""
-        function = self.function
-        if function.private and not self.granted:
-            self._authorize()
-            return
-        if self.body is not None and self._too_large():  # known only now, if it was cold
-            self.fail(errors.TOO_LARGE)
-            return
-        self.endpoint = endpoint
-        endpoint.in_flight += 1
-        function.in_flight = running = function.in_flight + 1
-        if running > function.traffic.peak:
-            function.traffic.peak = running
-        if running == 1:
-            self.plane.table.busy.add(function)
-        if self._queued:
-            self._queued = False
-            self.plane.wheel.set(self.client, self.began + self._timeout)
-        idle = endpoint.idle
-        if self._lost_at is None:  # else a fresh connection: not one that may be closed again
-            while idle:
-                connection = idle.pop()
-                if not connection.transport.is_closing():
-                    self.send(connection)
-                    return
-        self.plane.connect(endpoint, self, pause=DYING if endpoint is self._lost_at else 0.0)
-
-    def refuse(self, problem: Problem) -> None:
-        """No pod: called by the queue, which has let go of it."""
-        self.fail(problem)
-
-    def wants(self, endpoint: Endpoint) -> bool:
-        """It still waits for a connection to this endpoint."""
-        return self.endpoint is endpoint and self.upstream is None and not self.finished
-
-    @property
-    def goes_early(self) -> bool:
-        """It may be sent to a pod that still loads: all of it is there, and once."""
-        if self._again or not self.body_done or self.request.expects_continue:
-            return False
-        return not self.request.upgrade and self._replayable
-
-    @property
-    def held(self) -> int:
-        """Bytes of its body that are kept while it waits."""
-        return self._upload.size if self._upload is not None else 0
 
     def send(self, upstream: UpstreamConnection) -> None:
         """Sends all that is there."""
@@ -445,10 +300,6 @@ class Exchange:
 
     # Ends.
 
-    @property
-    def _replayable(self) -> bool:
-        return self._upload is None or self._upload.replayable
-
     def _forget_upload(self) -> None:
         upload, self._upload = self._upload, None
         if upload is not None:
@@ -468,18 +319,6 @@ class Exchange:
         upstream, self.upstream = self.upstream, None
         if upstream is not None:
             upstream.close()
-
-    def _release(self) -> None:
-        """Gives the place back, to the next that waits."""
-        endpoint, function = self.endpoint, self.function
-        if endpoint is None:
-            self.plane.activator.leave(function, self)
-            return
-        self.endpoint = None
-        endpoint.in_flight -= 1
-        function.in_flight -= 1
-        if function.waiting:
-            self.plane.activator.dispatch(function)
 
     def _end(self) -> None:
         self.finished = True

@@ -23,6 +23,7 @@ from sanfran_router.wheel import TimerWheel
 if TYPE_CHECKING:
     from sanfran_router.client import ClientConnection
     from sanfran_router.exchange import Exchange
+    from sanfran_router.placed import Placed
 
 AccessLog = Callable[["Exchange"], None]
 Spawn = Callable[[Coroutine[Any, Any, None], str], object]
@@ -91,7 +92,7 @@ class DataPlane:
         self.refused = 0
         """Connections over the limit."""
 
-    def connect(self, endpoint: Endpoint, exchange: Exchange, *, pause: float = 0.0) -> None:
+    def connect(self, endpoint: Endpoint, exchange: Placed, *, pause: float = 0.0) -> None:
         """Opens a connection; `exchange.send` or `on_connect_failed` follows.
 
         Args:
@@ -99,7 +100,7 @@ class DataPlane:
         """
         self.spawn(self._connect(endpoint, exchange, pause), f"connect {endpoint.address}")
 
-    async def _connect(self, endpoint: Endpoint, exchange: Exchange, pause: float) -> None:
+    async def _connect(self, endpoint: Endpoint, exchange: Placed, pause: float) -> None:
         loop = asyncio.get_running_loop()
         if pause:
             await asyncio.sleep(pause)

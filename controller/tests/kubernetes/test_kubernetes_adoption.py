@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from sanfran_common.rpc.balancer import choose_by_key
+from sanfran_proto.sanfran import v1 as pb
 
 from controller.tests.kubernetes.conftest import KubeWorld, pool
+from controller.tests.simulated import SimPod
 
 
 async def test_pods_of_a_controller_that_stops_are_adopted_with_what_they_run(
@@ -145,3 +147,26 @@ async def test_a_pod_that_is_found_before_its_sidecar_listens_is_waited_for(
         assert (await pool(client)).ready == 1
         assert list(world.pods) == [name]
     await listening
+
+
+async def test_a_load_under_way_in_a_rollout_is_gone_on_with_by_the_controller_that_follows(
+    world: KubeWorld,
+) -> None:
+    world.api.put("hello")
+    go = asyncio.Event()
+
+    async def wait(pod: SimPod) -> None:
+        await go.wait()
+
+    world.host.on_load = wait
+    # A full node: the one that follows has no pod of its own.
+    world.kubelet.room = 1
+    async with world.kube("new", pool_size=0) as following:
+        async with world.kube("old", pool_size=0) as leaving:
+            ask = pb.ActivateFunctionRequest(name="hello", router="r1", early=True)
+            told = await leaving.stub.activate(ask, timeout=5)
+            assert told.early
+        go.set()
+        await following.until(lambda: "hello" in following.routes)
+        assert following.routes["hello"].endpoints == told.endpoints
+        assert len(world.host.activations) == 1
