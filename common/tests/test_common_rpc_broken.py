@@ -211,6 +211,25 @@ async def test_a_client_that_reads_nothing_does_not_hold_up_a_stop(tmp_path: Pat
             _ = [event async for event in stream]
 
 
+@pytest.mark.parametrize("kind", [frames.PING, frames.SETTINGS])
+async def test_a_peer_that_asks_on_and_reads_no_answer_is_left(kind: int, tmp_path: Path) -> None:
+    payload = b"12345678" if kind == frames.PING else b""
+    asked = frames.HEAD.pack(0, len(payload), kind, 0, 0) + payload
+    async with RpcServer([Flood()], f"unix:{tmp_path}/a"):
+        _, writer = await asyncio.open_unix_connection(f"{tmp_path}/a", limit=1)
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+
+        async def ask() -> None:
+            for _ in range(1000):
+                writer.write(asked * 1000)
+                await writer.drain()
+
+        async with asyncio.timeout(20):
+            with pytest.raises(ConnectionError):
+                await ask()
+        writer.close()
+
+
 async def test_the_kernel_watches_tcp_connections() -> None:
     held = Held()
     async with RpcServer([held], "127.0.0.1:0") as server, RpcClient(server.address) as client:

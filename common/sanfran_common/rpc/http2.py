@@ -60,6 +60,7 @@ class Http2:
     def __init__(self, *, client: bool) -> None:
         self.streams: dict[int, _Call] = {}
         self.ended = False  # the end of a call's sending has been written, and shall not wait
+        self.acks = 0  # answers to pings and settings
         self.max_outbound_frame_size = frames.FRAME
         self.state_machine = SimpleNamespace(state=None)  # grpclib asks whether it is closed
         self._client = client
@@ -372,6 +373,7 @@ class Http2:
                 self._streams_most = value
             elif code == SettingCodes.HEADER_TABLE_SIZE and value < TABLE:
                 self._shrink = b"\x20"  # RFC 7541, 4.2: to nothing, which is all that is used
+        self.acks += 1
         self._frame(frames.SETTINGS, frames.ACK, 0, b"")
 
     def _on_push(self, flags: int, stream_id: int, payload: bytes) -> None:
@@ -383,6 +385,7 @@ class Http2:
         if flags & frames.ACK:
             self._events.append(frames.Ponged())
         else:
+            self.acks += 1
             self._frame(frames.PING, frames.ACK, 0, payload)
 
     def _on_goaway(self, flags: int, stream_id: int, payload: bytes) -> None:

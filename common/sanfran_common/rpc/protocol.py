@@ -19,6 +19,10 @@ from sanfran_common.rpc.roles import Role, role_in
 GATHERED = 64 << 10
 """Bytes that may wait; with more the transport is to say whether it takes them."""
 
+UNREAD_ACKS = 10_000
+"""Answers to pings and settings that may wait for a peer that reads none. Messages have windows; these have
+none, and would grow with each."""
+
 
 class _Gathering:
     """A transport that sends a call's frames in one piece, at its end or in the loop's next turn.
@@ -83,6 +87,8 @@ class Protocol(H2Protocol):
     transport: asyncio.Transport
     heard = False
     """Whether the other side has said anything at all."""
+    acks = 0
+    """Answers to pings and settings up to when all that was sent was last taken."""
     gathered = 0
     """Bytes of questions that are not whole yet."""
 
@@ -184,5 +190,11 @@ class Protocol(H2Protocol):
             return
         for event in events:
             self._steps[type(event)](event)
-        if not self.connection.is_closing():
-            self.connection.flush()
+        if self.connection.is_closing():
+            return
+        self.connection.flush()
+        if self.connection.write_ready.is_set():
+            self.acks = self._wire.acks
+        elif self._wire.acks - self.acks > UNREAD_ACKS:
+            self.processor.close("asks on and reads no answer")
+            self.transport.abort()  # what waits would be waited for
