@@ -35,7 +35,8 @@ from sanfran_router import errors
 from sanfran_router.activation import Activator as Queues
 from sanfran_router.control import route_facts
 from sanfran_router.errors import Problem, Refusal
-from sanfran_router.table import Endpoint, Function, RouteFacts, Table
+from sanfran_router.function import Endpoint, Function, RouteFacts
+from sanfran_router.table import Table
 
 from bench.scenarios.pods import CREATOR, Client, Machine, Phase, Provider, SimulatedPod
 

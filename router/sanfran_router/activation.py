@@ -15,7 +15,8 @@ from typing import Any
 
 from sanfran_router import errors
 from sanfran_router.errors import Problem, Refusal
-from sanfran_router.table import Endpoint, Function, RouteFacts, Table, Waiter
+from sanfran_router.function import Endpoint, Function, RouteFacts, Waiter
+from sanfran_router.table import Table
 
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 1.0

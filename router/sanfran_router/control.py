@@ -16,7 +16,8 @@ from sanfran_proto.sanfran import v1 as pb
 from sanfran_router import errors
 from sanfran_router.activation import Activator
 from sanfran_router.errors import Refusal
-from sanfran_router.table import EndpointFacts, Function, RouteFacts, Table
+from sanfran_router.function import EndpointFacts, Function, RouteFacts
+from sanfran_router.table import Table
 
 log = get_logger("control")
 

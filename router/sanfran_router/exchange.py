@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Final
 
 from sanfran_router import errors
 from sanfran_router.errors import Problem
+from sanfran_router.function import Endpoint, Function
 from sanfran_router.placed import Placed
 from sanfran_router.request import Request
 from sanfran_router.response import UNTIL_CLOSE, BadAnswer, ResponseHead
-from sanfran_router.table import Endpoint, Function
 from sanfran_router.traffic import LATENCY_BOUNDS, Traffic
 from sanfran_router.upload import Upload
 

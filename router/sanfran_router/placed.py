@@ -19,8 +19,8 @@ from sanfran_router.authorization import (
 )
 from sanfran_router.errors import Problem
 from sanfran_router.framing import ChunkedBody, LengthBody
+from sanfran_router.function import Endpoint, Function
 from sanfran_router.request import Request
-from sanfran_router.table import Endpoint, Function
 
 if TYPE_CHECKING:
     from sanfran_router.client import ClientConnection

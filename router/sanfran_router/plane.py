@@ -14,8 +14,9 @@ from sanfran_router import errors
 from sanfran_router.activation import Activator
 from sanfran_router.authorization import Authorizer
 from sanfran_router.config import RouterConfig
+from sanfran_router.function import Endpoint
 from sanfran_router.hangup import HangupWatch
-from sanfran_router.table import Endpoint, Table
+from sanfran_router.table import Table
 from sanfran_router.traffic import Traffic
 from sanfran_router.upstream import UpstreamConnection
 from sanfran_router.wheel import TimerWheel

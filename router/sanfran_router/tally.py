@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from sanfran_router.traffic import Traffic
 
 if TYPE_CHECKING:
+    from sanfran_router.function import Function
     from sanfran_router.plane import DataPlane
-    from sanfran_router.table import Function
 
 SLICE = 50
 """Functions that are told in one turn of the event loop; requests come in between. Some 0.3 ms."""

@@ -11,8 +11,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, cast
 
 from sanfran_router.framing import BadFraming, ChunkedDecoder
+from sanfran_router.function import Endpoint, Function
 from sanfran_router.response import CHUNKED, UNTIL_CLOSE, BadAnswer, parse_response
-from sanfran_router.table import Endpoint, Function
 from sanfran_router.usual import USUAL_ANSWER
 from sanfran_router.wheel import Timed
 

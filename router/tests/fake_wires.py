@@ -20,8 +20,9 @@ from sanfran_router.client import ClientConnection
 from sanfran_router.config import RouterConfig
 from sanfran_router.errors import Problem
 from sanfran_router.exchange import Exchange
+from sanfran_router.function import Endpoint, EndpointFacts, RouteFacts
 from sanfran_router.plane import DataPlane
-from sanfran_router.table import Endpoint, EndpointFacts, RouteFacts, Table
+from sanfran_router.table import Table
 from sanfran_router.upstream import UpstreamConnection
 from sanfran_router.wheel import TimerWheel
 

@@ -13,7 +13,8 @@ from sanfran_common.lifecycle import OwnedTasks
 from sanfran_router import errors
 from sanfran_router.activation import Activator
 from sanfran_router.errors import Problem, Refusal
-from sanfran_router.table import Endpoint, EndpointFacts, Function, RouteFacts, Table
+from sanfran_router.function import Endpoint, EndpointFacts, Function, RouteFacts
+from sanfran_router.table import Table
 
 
 class Waiting:

@@ -6,7 +6,8 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from sanfran_router.table import Endpoint, EndpointFacts, Function, RouteFacts, Table
+from sanfran_router.function import Endpoint, EndpointFacts, Function, RouteFacts
+from sanfran_router.table import Table
 
 
 def facts(sequence: int, *pods: str, controller: str = "c1", **more: Any) -> RouteFacts:
