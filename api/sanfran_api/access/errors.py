@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from grpclib import Status
 
 from sanfran_api.errors import ApiError
@@ -43,7 +45,10 @@ class TooManyFailures(ApiError):
     grpc_status = Status.RESOURCE_EXHAUSTED
 
     def __init__(self, retry_after: float) -> None:
-        super().__init__("too many wrong credentials; wait, then try again with the right ones")
+        seconds = math.ceil(retry_after)
+        super().__init__(
+            f"too many wrong credentials; wait {seconds} s, then try again with the right ones"
+        )
         self.retry_after = retry_after
 
 

@@ -114,6 +114,7 @@ async def test_wrong_passwords_are_limited_for_their_user_and_nobody_else(api: A
         statuses.append(answer.status_code)
     assert statuses == [401] * 10 + [429] * 2
     assert 1 <= int(answer.headers["retry-after"]) <= 10
+    assert f"wait {answer.headers['retry-after']} s, then try again" in answer.text
     assert (await api.http.get("me", headers=password("bob"))).status_code == 429
     assert (await api.http.get("me", headers=password("vik"))).status_code == 200
 
