@@ -65,8 +65,7 @@ def open_upload(path: Path, packed: Callable[[int], object] = lambda _: None) ->
                 # Path(".").name is empty; the folder's real name is meant.
                 name = f"{path.resolve().name or 'function'}.tgz"
             else:
-                if path.exists() and not path.is_file():  # a pipe would be waited for without end
-                    raise Refused(f"{path} is a device or the like; a file or a folder works")
+                _check_file(path)
                 content = stack.enter_context(path.open("rb"))
                 size = os.fstat(content.fileno()).st_size
                 name = path.name
@@ -98,6 +97,7 @@ def fingerprint(path: Path, *, build: bool = True) -> str:
 
     try:
         if not path.is_dir():
+            _check_file(path)
             add("file", path.name, _digest_of(path))
         else:
             for member in members(path):
@@ -110,6 +110,20 @@ def fingerprint(path: Path, *, build: bool = True) -> str:
     except OSError as error:
         raise Refused(f"{error.filename or path}: {error.strerror or error}") from error
     return f"sha256:{digest.hexdigest()}"
+
+
+def _check_file(path: Path) -> None:
+    """Refuses what has no end, or no name that a service could be told."""
+    if path.exists() and not path.is_file():
+        raise Refused(f"{path} is a device or the like; a file or a folder works")
+    _check_name(path.name)
+
+
+def _check_name(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise Refused(f"{os.fsencode(name)!r}: the name is not UTF-8; rename it") from None
 
 
 def _digest_of(path: Path) -> bytes:
@@ -163,6 +177,7 @@ def _members(path: Path, top: Path, rules: GitIgnoreSpec) -> Iterator[Path]:
     name = path.relative_to(top).as_posix()
     if path.name in LEFT_OUT or rules.match_file(f"{name}/" if is_folder else name):
         return
+    _check_name(name)
     yield path
     if is_folder:
         for one in sorted(path.iterdir()):

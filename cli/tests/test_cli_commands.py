@@ -169,6 +169,12 @@ def test_a_refusal_is_the_service_s_own_and_names_the_value(
     assert said in sanfran.refusal(*args)
 
 
+@pytest.mark.parametrize("name", ["..", ".", "", "shop/versions", "../functions/shop"])
+def test_a_name_reaches_no_other_resource(sanfran: Sanfran, hello: Path, name: str) -> None:
+    for words in (("get", name), ("update", name, hello), ("delete", name), ("versions", name)):
+        assert f"{name!r} is no function name" in sanfran.refusal(*words)
+
+
 def test_a_name_that_is_taken_is_refused_and_nothing_changes(sanfran: Sanfran, hello: Path) -> None:
     sanfran.text("create", "taken", hello)
     assert "taken" in sanfran.refusal("create", "taken", hello)

@@ -79,6 +79,24 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
         pass
 
 
+def test_neither_is_one_whose_fingerprint_is_asked_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.js")
+    with pytest.raises(Refused, match=r"pipe\.js is a device or the like"):
+        fingerprint(tmp_path / "pipe.js")
+
+
+def test_a_name_that_is_not_utf_8_is_refused_unless_it_is_left_out(tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9.js")
+    odd.write_text("")
+    for path in (odd, tmp_path):
+        with pytest.raises(Refused, match=r"caf.xe9.js': the name is not UTF-8"):
+            fingerprint(path)
+        with pytest.raises(Refused, match="UTF-8"), open_upload(path):
+            pass
+    (tmp_path / ".sanfranignore").write_text("*.js")
+    assert packed_names(tmp_path) == []
+
+
 def test_a_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(Refused, match="gone: No such file"), open_upload(tmp_path / "gone"):
         pass

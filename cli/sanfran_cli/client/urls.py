@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 from urllib.parse import quote, urlsplit
 
+from sanfran_cli.errors import Refused
+
 DEFAULT_API = "http://127.0.0.1:8081"
 
 
@@ -27,5 +29,11 @@ def is_url(text: str) -> bool:
 
 
 def function_path(name: str) -> str:
-    """A function's resource, relative to the API's root."""
+    """A function's resource, relative to the API's root.
+
+    Raises:
+        Refused: of another one, such as that of `..` or `shop/versions`.
+    """
+    if not name or name in (".", "..") or "/" in name:
+        raise Refused(f"name: {name!r} is no function name; a-z, 0-9 and - inside work")
     return f"functions/{quote(name, safe='')}"
