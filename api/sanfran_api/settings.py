@@ -267,7 +267,7 @@ def parse_settings(text: str | bytes) -> Mapping[str, object]:
         BadRequest: it is no JSON object.
     """
     try:
-        given = json.loads(text)
+        given = json.loads(text, object_pairs_hook=_once_each)
     except (ValueError, RecursionError) as error:
         raise BadRequest(
             f'settings: not JSON ({shorten(str(error))}); try {{"timeout": 30}}', field="settings"
@@ -278,6 +278,15 @@ def parse_settings(text: str | bytes) -> Mapping[str, object]:
             field="settings",
         )
     return given
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{key} is there twice")
+        found[key] = value
+    return found
 
 
 def _explain(error: ValidationError) -> BadRequest:

@@ -66,6 +66,8 @@ async def test_everything_wrong_is_told_and_nothing_is_stored(api: Any) -> None:
     await post(400, "not a readable zip", "file", file=("a.zip", b"PK"))
     await post(400, "file: sent as text", "file", file=(None, "x"))
     await post(400, "settings: not JSON", "settings", settings=(None, "{"))
+    twice = (None, '{"env": {"A": "1", "B": "2", "A": "3"}}')
+    await post(400, "settings: not JSON (A is there twice)", "settings", settings=twice)
     await post(400, "settings: not a JSON object", "settings", settings=(None, "[]"))
     await post(400, "settings.x: unknown", "settings.x", settings=(None, '{"x": 1}'))
     await post(400, "settings: not UTF-8", "settings", settings=(None, b"\xff"))
