@@ -169,6 +169,22 @@ def test_a_refusal_is_the_service_s_own_and_names_the_value(
     assert said in sanfran.refusal(*args)
 
 
+def test_an_update_whose_build_fails_says_why_once_and_that_the_function_goes_on(
+    sanfran: Sanfran, hello: Path, tmp_path: Path
+) -> None:
+    sanfran.text("create", "built", hello)
+    folder = tmp_path / "built"
+    folder.mkdir()
+    (folder / "index.js").write_text("")
+    package = '{"dependencies": {"m": "git+https://example.org/m.git"}}'  # refused by npm itself
+    (folder / "package.json").write_text(package)
+    code, out, errors = sanfran.run("update", "built", folder)
+    assert (code, out) == (1, "")
+    assert errors.count("EALLOWGIT") == 1
+    assert errors.endswith("built goes on as it was.\n")
+    assert sanfran.json("get", "built")["version"] == 1
+
+
 @pytest.mark.parametrize("name", ["..", ".", "", "shop/versions", "../functions/shop"])
 def test_a_name_reaches_no_other_resource(sanfran: Sanfran, hello: Path, name: str) -> None:
     for words in (("get", name), ("update", name, hello), ("delete", name), ("versions", name)):

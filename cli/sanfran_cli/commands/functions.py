@@ -20,7 +20,7 @@ from sanfran_cli.commands.options import (
     confirm,
     settings_options,
 )
-from sanfran_cli.errors import ApiRefused, Refused
+from sanfran_cli.errors import ApiRefused, BuildFailed, Refused
 from sanfran_cli.sending import open_code
 from sanfran_cli.settings import merged
 
@@ -105,6 +105,8 @@ def update_command(
             while function is None:
                 try:
                     function = await update(client)
+                except BuildFailed as error:
+                    raise Refused(f"{error}\n{name} goes on as it was.") from error
                 except ApiRefused as error:
                     # Someone else was quicker, and each round somebody is done.
                     if error.code != "version_changed":
