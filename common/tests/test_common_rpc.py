@@ -207,7 +207,7 @@ class NameServer:
 async def test_a_name_is_looked_up_again_soon_when_its_address_fails_or_it_is_not_known(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sanfran_common.rpc.client.RESOLVE_EVERY", 600.0)
+    monkeypatch.setattr("sanfran_common.rpc.names.RESOLVE_EVERY", 600.0)
     names = NameServer()
     async with RpcServer([Echo("first")], "127.0.0.1:0") as first, asyncio.timeout(30):
         number = first.address.rpartition(":")[2]

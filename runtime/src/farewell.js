@@ -3,6 +3,8 @@
 // router may not have heard yet, or not from a controller that lives, and this process may be killed as
 // soon as nothing runs in it: what is sent to it then would be lost, and might have run.
 
+const { Server } = require('node:net');
+
 // Nobody asked. But a request that is on its way here gets this for its answer, and is sent elsewhere.
 const FAREWELL =
   'HTTP/1.1 421 Misdirected Request\r\nX-Sanfran-Retry: draining\r\nConnection: close\r\nContent-Length: 0\r\n\r\n';
@@ -30,7 +32,8 @@ class RouterConnections {
       // The answer that Node's server is writing there: `tell` comes behind it.
       if (!socket._httpMessage) this.tell(socket);
     }
-    setTimeout(() => server.close(), LISTEN_MS);
+    // Not its own close(), which cuts off connections that were taken and have not been read from yet.
+    setTimeout(() => Server.prototype.close.call(server), LISTEN_MS);
   }
 
   /** Once. What comes over that connection is refused by the fence, should its router not have read this. */

@@ -9,11 +9,10 @@ refuses before it looks at it; what fails later is never repeated here: only the
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -29,6 +28,7 @@ from sanfran_common.lifecycle import TaskOwner
 from sanfran_common.rpc.addresses import parse_target
 from sanfran_common.rpc.balancer import Balancer, NoAddress
 from sanfran_common.rpc.channel import SomeChannel, TlsFailure, open_channel
+from sanfran_common.rpc.names import NameLookups
 from sanfran_common.rpc.protocol import Protocol, StreamRefused
 from sanfran_common.rpc.term import TERM
 from sanfran_common.rpc.tls import ClientTls
@@ -44,11 +44,6 @@ CONNECT_TIMEOUT = 2.0
 CONNECT_LEAST = 0.5
 """Seconds of trying below which a connection that did not come says nothing about the address."""
 PROBE_TIMEOUT = 1.0
-RESOLVE_EVERY = 5.0
-"""Seconds between look-ups of a DNS name; also how late a new replica gets its first call."""
-RESOLVE_LEAST = 0.5
-"""Seconds between them when an address has failed, for what was there may be elsewhere by now, or when the name is not
-known."""
 BROKEN = (OSError, StreamTerminatedError, ProtocolError)
 
 Pick = Callable[[frozenset[str]], str]
@@ -96,13 +91,12 @@ class RpcClient(TaskOwner):
         self._closed = False
         self._changed = asyncio.Event()
         self._ejected = asyncio.Event()
-        self._doubted = asyncio.Event()
-        """Set when what is known of a DNS name did not serve a call."""
+        self._name = NameLookups(self._replace)
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
         if self._target.dns is not None:
-            self._tasks.loop(self._resolve(*self._target.dns), name="resolve")
+            self._tasks.loop(self._name.run(*self._target.dns), name="resolve")
         self._tasks.loop(self._probe(), name="probe")
         return self
 
@@ -225,7 +219,7 @@ class RpcClient(TaskOwner):
             try:
                 address = pick(frozenset(tried))
             except NoAddress as error:
-                self._doubted.set()
+                self._name.doubted.set()
                 text = f"no address answers: {last}" if last else str(error)
                 raise Unreachable(text) from (last or error)
             channel = self._channel_to(address)
@@ -261,7 +255,7 @@ class RpcClient(TaskOwner):
         say = log.warning if first and isinstance(error, TlsFailure) else log.debug
         say("address ejected", address=address, error=str(error))
         self._ejected.set()
-        self._doubted.set()
+        self._name.doubted.set()
 
     async def _probe(self) -> None:
         """Asks ejected addresses for their health when their time is up."""
@@ -291,27 +285,6 @@ class RpcClient(TaskOwner):
             pass  # it answers; what it says is for the caller
         self._balancer.succeeded(address)
 
-    async def _resolve(self, host: str, number: int) -> None:
-        loop = asyncio.get_running_loop()
-        known = True
-        while True:
-            self._doubted.clear()
-            try:
-                found = await loop.getaddrinfo(host, number, type=socket.SOCK_STREAM)
-            except OSError as error:
-                # A name server that is away says nothing about the service: keep what is known.
-                say = log.warning if known else log.debug
-                say("name not resolved", host=host, error=str(error))
-                known = False
-                self._doubted.set()  # it stands for nobody while no replica is ready: soon one is
-            else:
-                self._replace({_format(info[4]) for info in found})
-                known = True
-            await asyncio.sleep(RESOLVE_LEAST)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(RESOLVE_EVERY - RESOLVE_LEAST):
-                    await self._doubted.wait()
-
     def _replace(self, addresses: set[str]) -> None:
         if self._balancer.update(sorted(addresses)):
             for gone in self._channels.keys() - addresses:
@@ -327,11 +300,6 @@ def _unheard(channel: Channel) -> str:
     if isinstance(protocol, Protocol) and not protocol.heard:
         return " before its first word; does it want TLS, by --tls-dir?"
     return ""
-
-
-def _format(address: tuple[Any, ...]) -> str:
-    host, number = address[:2]
-    return f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
 
 
 class _View:
