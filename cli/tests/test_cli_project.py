@@ -94,6 +94,10 @@ FUNCTION = "functions:\n  hello:\n    path: hello.js\n"
         ("functions: {}\n", ":1: functions: names no function"),
         ("functions: [a]\n", ":1: functions: has to be names with values"),
         ("functions:\n  Hello:\n    path: hello.js\n", ":3: functions.Hello: no name"),
+        (
+            "functions:\n  hello: hello.js\n",
+            ":2: functions.hello: has to be names with values, `path: hello.js`",
+        ),
         ("functions:\n  hello: {}\n", ":2: functions.hello.path: missing"),
         ("functions:\n  hello:\n    path: no.js\n", ":3: functions.hello.path: there is no "),
         (FUNCTION + "    timeout: soon\n", ":4: functions.hello.timeout: 'soon' is not accepted"),

@@ -108,7 +108,8 @@ class _Reader:
             raise self._wrong(
                 node, where, "no name for a function; a-z, 0-9 and - inside work, at most 63"
             )
-        fields = self._mapping(node, where)
+        meant = node.value if isinstance(node, yaml.ScalarNode) else "…"
+        fields = self._mapping(node, where, example=f"path: {meant}")
         self._known(fields, FIELDS, where)
         if "path" not in fields:
             raise self._wrong(node, f"{where}.path", f"missing; {Kind.PATH.value}")
@@ -235,11 +236,15 @@ class _Reader:
             raise self._wrong(node, where, kind.value)
         return str(node.value)
 
-    def _mapping(self, node: yaml.Node, where: str) -> dict[str, yaml.Node]:
+    def _mapping(
+        self, node: yaml.Node, where: str, *, example: str = "name: …"
+    ) -> dict[str, yaml.Node]:
         if isinstance(node, yaml.ScalarNode) and node.tag.endswith(":null"):
             return {}
         if not isinstance(node, yaml.MappingNode):
-            raise self._wrong(node, where or "the file", "has to be names with values, `name: …`")
+            raise self._wrong(
+                node, where or "the file", f"has to be names with values, `{example}`"
+            )
         seen: set[str] = set()
         for key, _ in node.value:
             if key.value in seen:
