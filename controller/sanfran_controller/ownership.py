@@ -96,7 +96,7 @@ class Ownership:
 
         The parts add up to the whole; only of a pool that is smaller than there are controllers each has one
         pod all the same. Pods that others hold above their own part, until those are idle, come off
-        this one's.
+        this one's; when those leave it no room at all, they are to give up what lies idle in their pools.
         """
         names = self.live()
         count, rank = len(names), names.index(self.name)
@@ -104,10 +104,11 @@ class Ownership:
         def part(whole: int) -> int:
             return whole // count + (rank < whole % count)
 
-        others = self._owned.total() - self._owned[self.name]
+        own, total = self._owned[self.name], self._owned.total()
         return replace(
             limits,
             size=max(part(limits.size), min(limits.size, 1)),
             most=max(part(limits.most), min(limits.most, 1)),
-            pods=max(min(part(limits.pods), limits.pods - others), 0),
+            pods=max(min(part(limits.pods), limits.pods - (total - own)), 0),
+            excess=max(own - part(limits.pods), 0) if total >= limits.pods else 0,
         )

@@ -4,7 +4,8 @@ The target is the number of pods that claims will take while one pod starts (Lit
 times time), with what chance may add to it, and never below the pool's size nor above its maximum. Pods
 that start or come back from recycling count as there, so that a burst starts what it lacks and no
 more; one that takes far longer than others did does not, so that nobody waits for what may never come.
-Surplus is given up only after it lasted, and only as much as lay idle all that time.
+Surplus is given up only after it lasted, and only as much as lay idle all that time. So are idle pods
+that others lack room for.
 
 All times are seconds of one monotonic clock.
 """
@@ -46,9 +47,11 @@ class PoolLimits:
         size: generic pods that are kept even without traffic.
         most: generic pods at most, however fast they are taken.
         pods: pods at most, whatever they do.
+        excess: pods that are there although other controllers, which have fewer than their part, may start none for
+            them: idle ones are to go.
         starts_at_once: pods that start at the same time at most; beyond what the cores
             can do, more of them only make each later.
-        surplus_after: seconds that pods must lie idle above the target before they go.
+        surplus_after: seconds that pods must lie idle above the target, or in `excess`, before they go.
         first_guess: seconds that a pod takes to start, as long as none was seen to.
         overdue_least: seconds that a start may take in any case.
         recycling_is_faster: a pod that is made generic again is there long before one that starts.
@@ -57,6 +60,7 @@ class PoolLimits:
     size: int = 4
     most: int = 64
     pods: int = 1000
+    excess: int = 0
     starts_at_once: int = 8
     surplus_after: float = 15.0
     first_guess: float = FIRST_GUESS
@@ -311,12 +315,16 @@ class Pool:
         """What to do, given how things stand."""
         target = self.target(now)
         missing = target + facts.waiting - facts.coming
-        if missing >= 0:
-            self._surplus_since = None
+        surplus, above = -missing, f"the target of {target}"
+        if not facts.waiting:
+            excess = min(self.limits.excess, facts.idle)
+            if excess > max(surplus, 0):
+                surplus, above = excess, f"this controller's part of {self.limits.pods} pods"
+        if surplus > 0:
+            return self._shrink(facts, now, target, surplus, above)
+        self._surplus_since = None
         if missing > 0:
             return self._fill(facts, now, target, missing)
-        if missing < 0:
-            return self._shrink(facts, now, target, -missing)
         # A target above the size falls by itself, and nothing else may happen then.
         falls = target > self.limits.size
         again_at = now + self.limits.surplus_after if falls else None
@@ -358,18 +366,20 @@ class Pool:
             reason, why = PoolReason.BELOW_TARGET, f"below the target of {target}"
         return PoolAction(start, 0, reclaim, target, reason, why, again_at)
 
-    def _shrink(self, facts: PoolFacts, now: float, target: int, surplus: int) -> PoolAction:
+    def _shrink(
+        self, facts: PoolFacts, now: float, target: int, surplus: int, above: str
+    ) -> PoolAction:
         if self._surplus_since is None:
             self._surplus_since, self._surplus_least = now, surplus
         self._surplus_least = min(self._surplus_least, surplus)
         until = self._surplus_since + self.limits.surplus_after
         if now < until:
-            why = f"{surplus} above the target of {target}"
+            why = f"{surplus} above {above}"
             again_at = _first(until, facts.overdue_at)
             return PoolAction(0, 0, 0, target, PoolReason.COOLING, why, again_at)
         self._surplus_since = None
         stop = min(self._surplus_least, facts.idle)
-        why = f"{self._surplus_least} above the target for {self.limits.surplus_after:g} s"
+        why = f"{self._surplus_least} above {above} for {self.limits.surplus_after:g} s"
         again_at = now + self.limits.surplus_after
         return PoolAction(0, stop, 0, target, PoolReason.SURPLUS, why, again_at)
 

@@ -76,6 +76,15 @@ def test_the_shares_add_up_to_what_is_allowed_to_all(
         assert one.share(limits).pods <= max(cap - others, 0)
 
 
+def test_who_holds_more_than_its_part_leaves_what_is_idle_to_those_that_have_no_room() -> None:
+    limits = PoolLimits(pods=6)
+    full = views({"a", "b"}, ["a"] * 4 + ["b"] * 2)
+    assert [full[name].share(limits).excess for name in "ab"] == [1, 0]
+    assert full["b"].share(limits).pods == 2
+    room = views({"a", "b"}, ["a"] * 4 + ["b"])
+    assert [room[name].share(limits).excess for name in "ab"] == [0, 0]
+
+
 @given(
     st.lists(
         st.one_of(

@@ -271,6 +271,23 @@ def test_at_the_cap_idle_activations_refill_the_pool_to_its_size() -> None:
     assert decide(PoolLimits(size=3, pods=12), facts).reclaim == 0
 
 
+def test_idle_pods_that_other_controllers_lack_room_for_go_though_the_pool_wants_them() -> None:
+    pool = Pool(PoolLimits(size=2, pods=3, excess=2, surplus_after=15.0))
+    facts = PoolFacts(idle=1, arriving=0, returning=0, waiting=0, pods=5)
+    action = pool.decide(facts, 0.0)
+    assert (action.stop, action.reclaim, action.again_at) == (0, 0, 15.0)
+    action = pool.decide(facts, 15.0)
+    assert (action.stop, action.why) == (1, "1 above this controller's part of 3 pods for 15 s")
+
+
+def test_others_that_lack_room_have_no_activation_ended_and_no_claim_forgotten() -> None:
+    limits = PoolLimits(size=0, pods=3, excess=2)
+    none_idle = PoolFacts(idle=0, arriving=0, returning=0, waiting=0, pods=5)
+    assert decide(limits, none_idle) == decide(replace(limits, excess=0), none_idle)
+    claims_wait = PoolFacts(idle=1, arriving=0, returning=0, waiting=3, pods=5)
+    assert decide(limits, claims_wait).reclaim == 2
+
+
 def test_a_provider_that_is_full_is_a_cap_for_a_while() -> None:
     pool = Pool(PoolLimits(size=4, pods=100))
     pool.provider_full(10, 0.0)
