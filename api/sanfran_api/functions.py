@@ -60,7 +60,7 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """A version that is stored.
+    """A version that is stored, or would be but for a dry run.
 
     Args:
         applied: every connected controller has carried it out.
@@ -133,11 +133,15 @@ class Functions:
                 return Page(found, after)
             await asyncio.sleep(0)
 
-    async def create(self, name: str, code: Code | None, given: Given, *, by: str = "") -> Deployed:
+    async def create(
+        self, name: str, code: Code | None, given: Given, *, by: str = "", dry_run: bool = False
+    ) -> Deployed:
         """Makes a function of an upload.
 
         Args:
             by: who does it; empty: nobody was asked.
+            dry_run: do not look into the file, store nothing, and give what would be: of the code it
+                knows nothing.
 
         Raises:
             BadRequest, TooLarge: something about the name, the file or the settings is wrong.
@@ -150,16 +154,18 @@ class Functions:
         if code is None:
             raise BadRequest("file: missing; send the function's code", field="file")
         self._check_free(name)  # here too: a mistake is told before the work of packing
+        version = pb.FunctionVersion(
+            name=name,
+            settings=to_message(settings),
+            created_at_ms=self._now_ms(),
+            created_by=by,
+            source=code.source,
+        )
+        if dry_run:
+            return Deployed(self._store.try_create(version), applied=False)
         bundle = await self._pack(code)
         try:
-            version = pb.FunctionVersion(
-                name=name,
-                entry=bundle.entry,
-                settings=to_message(settings),
-                created_at_ms=self._now_ms(),
-                created_by=by,
-                source=code.source,
-            )
+            version = replace(version, entry=bundle.entry, created_at_ms=self._now_ms())
             made = await self._store.create(version, bundle)
         finally:
             bundle.close()
@@ -174,6 +180,7 @@ class Functions:
         of_version: int | None = None,
         unless_same: bool = False,
         by: str = "",
+        dry_run: bool = False,
     ) -> Deployed:
         """Makes a new version of a function.
 
@@ -183,6 +190,7 @@ class Functions:
             given: settings that change; None keeps all.
             of_version: the version that this change was made for; None: any.
             unless_same: gives the current version when no settings would be different; not with code.
+            dry_run: as in `create`.
 
         Raises:
             NotFound: there is no such function.
@@ -194,13 +202,25 @@ class Functions:
             raise BadRequest("nothing to change; send a file, or settings, or both")
         source = code.source if code is not None else None
         revision = self._revision(given or {}, of_version, by, source)
+        if dry_run:
+            entry = None if code is None else ""
+            would_be = self._store.try_update(
+                name,
+                lambda now: revision(now, entry),
+                new_code=code is not None,
+                unless_same=unless_same,
+            )
+            return Deployed(would_be, applied=False)
         bundle = None
         if code is not None:
             revision(self._store.get(name), None)  # here too: a mistake is told before all the work
             bundle = await self._pack(code)
         try:
             made = await self._store.update(
-                name, lambda now: revision(now, bundle), bundle, unless_same=unless_same
+                name,
+                lambda now: revision(now, bundle.entry if bundle is not None else None),
+                bundle,
+                unless_same=unless_same,
             )
         finally:
             if bundle is not None:
@@ -268,13 +288,13 @@ class Functions:
 
     def _revision(
         self, given: Given, of_version: int | None, by: str, source: str | None
-    ) -> Callable[[pb.FunctionVersion, Bundle | None], pb.FunctionVersion]:
-        def make(current: pb.FunctionVersion, bundle: Bundle | None) -> pb.FunctionVersion:
+    ) -> Callable[[pb.FunctionVersion, str | None], pb.FunctionVersion]:
+        def make(current: pb.FunctionVersion, entry: str | None) -> pb.FunctionVersion:
             check_version(current.name, current.version, of_version)
             settings = revise(stored(current.settings), given)
             return pb.FunctionVersion(
                 name=current.name,
-                entry=bundle.entry if bundle is not None else current.entry,
+                entry=entry if entry is not None else current.entry,
                 settings=to_message(settings),
                 created_at_ms=self._now_ms(),
                 created_by=by,

@@ -132,6 +132,9 @@ def test_what_is_answered_to_what_works_is_as_the_document_has_it(service: str) 
     given = {"settings": '{"timeout": 5, "env": {"A": "b"}}'}
     files = {"file": ("hello.js", CODE)}
     ask("POST", "/functions", 201, data={"name": "works", **given}, files=files)
+    would_be = {"name": "would-be", "dry_run": "true", **given}
+    ask("POST", "/functions", 201, data=would_be, files={"file": ("x", b"")})
+    ask("PUT", "/functions/{name}", 200, data={"dry_run": "true"}, files=files)
     ask("PUT", "/functions/{name}", 200, files=files)
     ask("PUT", "/functions/{name}", 200, files={"settings": (None, '{"timeout": 6}')})
     ask("PUT", "/functions/{name}", 412, files=files, headers={"if-match": '"1"'})

@@ -79,9 +79,7 @@ def test_deploy_makes_changes_and_leaves_alone(two: Path) -> None:
             "http://127.0.0.1:9/fn/b",
         ],
     ]
-    # The dry run said the same, but for what only a change makes.
-    for line in out.splitlines():
-        assert unnumbered(line) in unnumbered(again)
+    assert out == again, "the dry run said something else"
     (two / "lib/index.js").write_text(f"{CODE} // changed")
     assert deploy()[1] == {"a": "unchanged", "b": "updated"}
     # A setting that the file does not name any more has its default again.
@@ -113,10 +111,37 @@ def test_a_function_that_someone_else_makes_or_removes_meanwhile_is_looked_at_ag
 
 
 def test_a_dry_run_changes_nothing(two: Path) -> None:
-    code, outcomes, errors = deploy("--dry-run")
-    assert (code, outcomes) == (0, {"a": "created", "b": "created"})
+    code, out, errors = run("deploy", "--dry-run")
     assert "nothing is changed" in errors
     assert json.loads(run("list", "-o", "json")[1]) == []
+    assert run("deploy") == (code, out, "")
+    write(two, TWO.replace("timeout: 5", "timeout: 9"))
+    (two / "a.js").write_text(f"{CODE} // changed")
+    before = run("versions", "a")
+    code, out, _ = run("deploy", "--dry-run")
+    assert run("versions", "a") == before
+    assert "code, timeout 5 → 9" in out
+    assert run("deploy") == (code, out, "")
+
+
+def test_a_dry_run_fails_where_the_service_would_refuse(two: Path) -> None:
+    wrong = TWO.replace("timeout: 5", "memory: 1").replace(
+        "env: {A: one}", "env: {NODE_OPTIONS: x}"
+    )
+    write(two, wrong)
+    code, new, errors = run("deploy", "--dry-run")
+    assert code == 1
+    first, second = new.splitlines()
+    assert first.startswith("failed     a  sanfran.yaml:4: settings.memory: 1 is not accepted")
+    assert "sanfran.yaml:7: settings.env: 'NODE_OPTIONS' is reserved" in second
+    assert "Not deployed: a, b." in errors
+    assert run("deploy")[:2] == (code, new)
+    write(two, TWO)
+    run("deploy")
+    write(two, wrong)
+    code, out, _ = run("deploy", "--dry-run")
+    assert (code, out) == (1, new)
+    assert run("deploy")[:2] == (code, out)
 
 
 def test_nothing_is_removed_unless_it_is_asked_for(two: Path) -> None:
@@ -217,9 +242,10 @@ def test_a_secret_makes_a_version_when_its_value_is_another_one(
     assert deploy()[1] == {"a": "created"}
     assert deploy()[1] == {"a": "unchanged"}
     monkeypatch.setenv("KEY", "second-value")
-    assert deploy("--dry-run")[1] == {"a": "unchanged"}
+    would = run("deploy", "--dry-run")[1]
     code, out, errors = run("deploy")
     assert (code, errors) == (0, "")
+    assert would == out
     assert unnumbered(out).startswith("updated    a  version N  secrets  ")
     write(two, "functions:\n  a:\n    path: a.js\n    secrets: {KEY: '${KEY}'}\n")
     _, out, _ = run("deploy")

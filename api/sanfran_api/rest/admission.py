@@ -33,17 +33,24 @@ def entry_of(request: Request) -> Entry:
 
 
 def note_change(
-    request: Request, function: str, settings: Mapping[str, object] | None, *, code: bool
+    request: Request,
+    function: str,
+    settings: Mapping[str, object] | None,
+    *,
+    code: bool,
+    dry_run: bool,
 ) -> None:
     """Tells the audit log what a request would change, once its body is known.
 
     Args:
         settings: of which only the names are noted, those of variables of env and secrets too.
         code: it brings code.
+        dry_run: it changes nothing, so that only its refusal is worth a line.
     """
     entry = entry_of(request)
     entry.function = shorten(function)
     entry.changed = names_of(settings or {}, code=code)
+    entry.changes = not dry_run
 
 
 def admission(

@@ -38,7 +38,9 @@ APPLIED = "SanFran-Applied"
 """Header of every answer to a change: see `models.Deployed.applied`."""
 
 _UPLOAD_ERRORS = (400, 408, 413, 422, 502, 503, 507)
-_CODE = ("file", "build", "source")
+_FIELDS = ("file", "build", "source", "settings", "dry_run")
+"""Of both forms. `dry_run` is no parameter of the query: a service that does not know it yet refuses the
+form, where it would pass over the parameter and do it."""
 _LINK = {
     "Link": {
         "description": "The next page, as rel=next; absent on the last one.",
@@ -78,23 +80,27 @@ def function_routes(
         operation_id="createFunction",
         response_model=models.Deployed,
         responses={**errors(*_UPLOAD_ERRORS, 409), **BUILD_LOG},
-        openapi_extra=form_body("name", *_CODE, "settings", required=("name", "file")),
+        openapi_extra=form_body("name", *_FIELDS, required=("name", "file")),
     )
     async def create(request: Request) -> Response:
         """Makes a function. It answers calls as soon as this has answered.
 
-        With `Accept: application/x-ndjson` it tells what a build writes while that runs.
+        With `Accept: application/x-ndjson` it tells what a build writes while that runs. With the field
+        `dry_run` it judges everything but what is in the file, answers what would be, and makes nothing.
         """
 
         async def work(say: Say) -> JSONResponse:
-            fields = frozenset({"name", "settings", "build", "source"})
+            fields = frozenset({"name", *_FIELDS})
             async with received(request, intake, texts=fields) as form, ended_with_client(request):
                 given = parse_settings(form.texts.get("settings", "{}"))
                 name, caller = form.texts.get("name", ""), caller_of(request)
-                note_change(request, name, given, code=True)
+                dry_run = _flag(form, "dry_run", "false")
+                note_change(request, name, given, code=True, dry_run=dry_run)
                 if name:
                     caller.check(Privilege.CREATE, name)
-                made = await functions.create(name, _code(form, say), given, by=caller.name)
+                made = await functions.create(
+                    name, _code(form, say), given, by=caller.name, dry_run=dry_run
+                )
             location = f"{PREFIX}/functions/{made.version.name}"
             return deployed(made, request, 201, {"location": location})
 
@@ -105,7 +111,7 @@ def function_routes(
         operation_id="updateFunction",
         response_model=models.Deployed,
         responses={**errors(*_UPLOAD_ERRORS, 404, 412), **BUILD_LOG},
-        openapi_extra=form_body(*_CODE, "settings"),
+        openapi_extra=form_body(*_FIELDS),
     )
     async def update(
         name: str,
@@ -122,18 +128,20 @@ def function_routes(
 
         Each setting that is given replaces the former one as a whole, `env` too; `null` brings
         back a default; the others stay. With `Accept: application/x-ndjson` it tells what a build
-        writes while that runs.
+        writes while that runs. With the field `dry_run` it judges everything but what is in the file,
+        answers what would be, and changes nothing.
         """
         functions.get(name)
         of_version = version_in(if_match)
 
         async def work(say: Say) -> JSONResponse:
-            fields = frozenset({"settings", "build", "source"})
+            fields = frozenset(_FIELDS)
             async with received(request, intake, texts=fields) as form, ended_with_client(request):
                 text = form.texts.get("settings")
                 given = None if text is None else parse_settings(text)
+                dry_run = _flag(form, "dry_run", "false")
                 code, caller = _code(form, say), caller_of(request)
-                note_change(request, name, given, code=code is not None)
+                note_change(request, name, given, code=code is not None, dry_run=dry_run)
                 if code is not None:
                     caller.check(Privilege.UPDATE, name)
                 if given is not None:
@@ -145,6 +153,7 @@ def function_routes(
                     of_version=of_version,
                     unless_same=unless_same,
                     by=caller.name,
+                    dry_run=dry_run,
                 )
             return deployed(made, request, 200, {})
 
@@ -227,15 +236,20 @@ def function_routes(
 
 def _code(form: Form, say: Say) -> Code | None:
     """The code in a form, with how it is to be taken."""
-    build = form.texts.get("build", "true")
-    if build not in ("true", "false"):
-        raise BadRequest(
-            f"build: {shorten(build)!r} is not accepted; true and false work", field="build"
-        )
+    build = _flag(form, "build", "true")
     if form.upload is None:
         return None
     source = form.texts.get("source", "")
-    return Code(form.upload, form.file_name, source, build == "true", say)
+    return Code(form.upload, form.file_name, source, build, say)
+
+
+def _flag(form: Form, field: str, default: str) -> bool:
+    text = form.texts.get(field, default)
+    if text not in ("true", "false"):
+        raise BadRequest(
+            f"{field}: {shorten(text)!r} is not accepted; true and false work", field=field
+        )
+    return text == "true"
 
 
 def _unheard(line: str) -> None:

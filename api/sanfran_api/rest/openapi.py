@@ -44,6 +44,13 @@ _FORM: dict[str, Any] = {
         "description": "Install the dependencies that package.json names, where the folder has no "
         "node_modules; false takes it as it is.",
     },
+    "dry_run": {
+        "type": "string",
+        "enum": ["true", "false"],
+        "default": "false",
+        "description": "Judge the rest as ever, answer what would be, and change nothing. The file is "
+        "not looked into and may be empty: of new code the answer has no entry, digest and size.",
+    },
     "source": {
         "type": "string",
         "maxLength": 200,

@@ -21,7 +21,7 @@ from sanfran_api.store import records
 from sanfran_api.store.environment import Environment
 from sanfran_api.store.migrations import bring_up_to_date
 from sanfran_api.store.reads import Reads
-from sanfran_api.store.transactions import GoBack, Known, Packed, Revise, Stored, Tables
+from sanfran_api.store.transactions import UNKNOWN, GoBack, Known, Packed, Revise, Stored, Tables
 from sanfran_api.store.vault import Vault
 from sanfran_api.store.writer import Writer
 
@@ -163,6 +163,24 @@ class Store(Reads):
             return await self._writer.run(
                 lambda txn: self._tables(txn, applied).update(name, revise, packed), weight=weight
             )
+
+    def try_create(self, version: pb.FunctionVersion) -> pb.FunctionVersion:
+        """What `create` would store now, of unknown code; raises what it would. Stores nothing."""
+        with self._environment.read() as txn:
+            return self._tables(txn, 0, dry_run=True).create(version, UNKNOWN).version
+
+    def try_update(
+        self, name: str, revise: Revise, *, new_code: bool, unless_same: bool = False
+    ) -> pb.FunctionVersion:
+        """What `update` would store now; raises what it would. Stores nothing.
+
+        Args:
+            new_code: it is unknown; else the present code stays.
+        """
+        bundle = UNKNOWN if new_code else None
+        with self._environment.read() as txn:
+            tables = self._tables(txn, 0, dry_run=True)
+            return tables.update(name, revise, bundle, unless_same=unless_same).version
 
     async def go_back(self, name: str, number: int | None, revise: GoBack) -> Stored:
         """Stores a version like an older one; see `Tables.go_back`."""
@@ -338,11 +356,14 @@ class Store(Reads):
             number += STAGE_CHUNKS
         await self._writer.run(seal)
 
-    def _tables(self, txn: lmdb.Transaction[bytes], applied: int) -> Tables:
+    def _tables(
+        self, txn: lmdb.Transaction[bytes], applied: int, *, dry_run: bool = False
+    ) -> Tables:
         return Tables(
             txn,
             self._environment.databases,
             self._vault,
             keep_versions=self._keep,
             applied=applied,
+            dry_run=dry_run,
         )

@@ -46,6 +46,10 @@ class Packed:
     content: bytes | None
 
 
+UNKNOWN = Packed(b"", 0, 0, b"")
+"""Code that nobody has packed: of a dry run."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """A version as it was stored, and the revision that this made."""
@@ -74,6 +78,7 @@ class Tables:
         keep_versions: of each function.
         applied: revision up to which every controller has carried out what changed: of what was
             current after that, some pod may need the bundle still.
+        dry_run: `create` and `update` refuse and give what they would otherwise, and change nothing.
     """
 
     def __init__(
@@ -84,11 +89,13 @@ class Tables:
         *,
         keep_versions: int,
         applied: int,
+        dry_run: bool = False,
     ) -> None:
         self._txn = txn
         self._db = databases
         self._keep = keep_versions
         self._applied = applied
+        self._dry_run = dry_run
         self.sealing = Sealing(txn, databases, vault)
 
     def create(self, version: pb.FunctionVersion, bundle: Packed) -> Stored:
@@ -265,6 +272,10 @@ class Tables:
         last = self._get("numbers", name.encode())
         number = (records.read_u64(last) if last else 0) + 1
         sealed = self.sealing.seal(version, number, secrets_of)  # may refuse: before any change
+        if self._dry_run:
+            size = bundle.size if bundle is not None else self._row(digest).size
+            made = replace_version(without_values(version), number, digest, size)
+            return Stored(made, self._revision())
         row = self._adopt(digest, bundle)
         version = replace_version(without_values(version), number, digest, row.size)
         revision = self._change(Change(name, number))
@@ -311,10 +322,13 @@ class Tables:
             self.sealing.drop(name, records.read_u64(key[len(prefix) :]))
             self._release(bytes.fromhex(records.read_version(value).digest))
 
-    def _release(self, digest: bytes) -> None:
+    def _row(self, digest: bytes) -> BundleRow:
         raw = self._get("bundles", digest)
         assert raw is not None, "a version has its bundle"
-        row = records.read_bundle(raw)
+        return records.read_bundle(raw)
+
+    def _release(self, digest: bytes) -> None:
+        row = self._row(digest)
         row = replace(row, references=row.references - 1)
         self._put("bundles", digest, records.bundle(row))
         if not row.references:

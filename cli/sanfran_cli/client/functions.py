@@ -18,6 +18,9 @@ from sanfran_cli.pack import Upload
 from sanfran_cli.settings import Settings
 
 NDJSON = "application/x-ndjson"
+DRY_RUN = {"dry_run": "true"}
+UNSENT = ("unsent", "")
+"""Stands for a file in a dry run: what is to be judged depends on whether there is one."""
 BUILD_SECONDS = 1800.0
 """Without a word of a build: npm says nothing while it downloads, and the service has a limit of its own."""
 
@@ -35,6 +38,7 @@ class FunctionCalls(Connection):
         build: bool = True,
         source: str = "",
         said: Callable[[str], object] = lambda _: None,
+        dry_run: bool = False,
     ) -> Function:
         """Makes a function; it answers calls from then on.
 
@@ -46,14 +50,20 @@ class FunctionCalls(Connection):
             build: the service installs what package.json names where there is no node_modules.
             source: what you call this code: shown with the function.
             said: told each line that the build writes, as it comes.
+            dry_run: make nothing; be refused what would be refused, and get what would be made. The
+                code is not looked into, let alone sent, so nothing is known of it.
 
         Raises:
             AlreadyExists: the name is taken.
             BuildFailed: the dependencies could not be installed; the text has npm's reason.
         """
+        form = {"name": name, "settings": json.dumps(settings or {}), **_how(build, source)}
+        if dry_run:
+            form |= DRY_RUN
+            answer = await self._json("POST", "functions", data=form, files={"file": UNSENT})
+            return cast("Function", answer)
         with opened(code) as upload:
             files = {"file": counted(upload, sent)}
-            form = {"name": name, "settings": json.dumps(settings or {}), **_how(build, source)}
             return await self._build("POST", "functions", said, data=form, files=files)
 
     async def update(
@@ -68,6 +78,7 @@ class FunctionCalls(Connection):
         build: bool = True,
         source: str = "",
         said: Callable[[str], object] = lambda _: None,
+        dry_run: bool = False,
     ) -> Function:
         """Makes a new version. No call that begins after the answer meets an older one, unless
         the answer's `applied` is false.
@@ -78,6 +89,7 @@ class FunctionCalls(Connection):
             of_version: the version that the change is made for; None: any.
             unless_same: answers the present version when no setting would be different.
             sent, build, source, said: of the code, as in `create`.
+            dry_run: change nothing, as in `create`.
 
         Raises:
             NotFound: there is no such function.
@@ -87,15 +99,20 @@ class FunctionCalls(Connection):
         headers = {} if of_version is None else {"if-match": f'"{of_version}"'}
         form = {"settings": json.dumps(settings)} if settings is not None else {}
         path = function_path(name)
-        if code is None:
+        if code is not None:
+            form |= _how(build, source)
+        if code is None or dry_run:
+            form |= DRY_RUN if dry_run else {}
             # httpx sends multipart only when there is a file: a part without a name is a field.
-            fields = {key: (None, value) for key, value in form.items()}
+            fields: dict[str, tuple[str | None, str]] = {
+                **{key: (None, value) for key, value in form.items()},
+                **({"file": UNSENT} if code is not None else {}),
+            }
             params = {"unless_same": "true"} if unless_same else {}
             answer = await self._json("PUT", path, files=fields, headers=headers, params=params)
             return cast("Function", answer)
         with opened(code) as upload:
             files = {"file": counted(upload, sent)}
-            form |= _how(build, source)
             return await self._build("PUT", path, said, data=form, files=files, headers=headers)
 
     async def get(self, name: str) -> Function:

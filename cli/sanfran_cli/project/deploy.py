@@ -40,7 +40,7 @@ class Outcome:
 
     Args:
         changes: what is different now, for people.
-        version: the one that it has now; 0: none, or unknown in a dry run.
+        version: the one that it has now, or would have; 0: none.
         error: why it failed.
     """
 
@@ -134,9 +134,17 @@ class Deployment:
 
     async def _create(self, wanted: Wanted) -> Outcome:
         if self._dry_run:
-            return Outcome(wanted.name, Action.CREATED)
-        with self._open(wanted.path, build=wanted.build) as (upload, sending):
-            made = await self._client.create(wanted.name, upload, wanted.settings, **sending)
+            made = await self._client.create(
+                wanted.name,
+                wanted.path,
+                wanted.settings,
+                build=wanted.build,
+                source=fingerprint(wanted.path, build=wanted.build),
+                dry_run=True,
+            )
+        else:
+            with self._open(wanted.path, build=wanted.build) as (upload, sending):
+                made = await self._client.create(wanted.name, upload, wanted.settings, **sending)
         return Outcome(wanted.name, Action.CREATED, [], made["version"], made.get("url", ""))
 
     async def _update(self, wanted: Wanted, now: Function) -> Outcome:
@@ -146,20 +154,12 @@ class Deployment:
                 "`deploy` needs the privilege settings:view"
             )
         found = differences(now["settings"], wanted.settings, self._defaults)
-        is_new_code = now.get("source") != fingerprint(wanted.path, build=wanted.build)
+        source = fingerprint(wanted.path, build=wanted.build)
+        is_new_code = now.get("source") != source
         changes = [*(["code"] if is_new_code else []), *found.words]
         if not changes and not found.checked_by_service:
             return Outcome(wanted.name, Action.UNCHANGED, [], now["version"])
-        if self._dry_run:
-            if not changes:
-                return Outcome(
-                    wanted.name,
-                    Action.UNCHANGED,
-                    ["unless a secret has another value"],
-                    now["version"],
-                )
-            return Outcome(wanted.name, Action.UPDATED, changes, now["version"])
-        made = await self._send(wanted, now, found, is_new_code)
+        made = await self._send(wanted, now, found, source if is_new_code else None)
         if made["version"] == now["version"]:
             return Outcome(wanted.name, Action.UNCHANGED, [], now["version"])
         return Outcome(
@@ -171,13 +171,21 @@ class Deployment:
         )
 
     async def _send(
-        self, wanted: Wanted, now: Function, found: Differences, is_new_code: bool
+        self, wanted: Wanted, now: Function, found: Differences, source: str | None
     ) -> Function:
+        """Changes it; `source` is that of the code, None when that stays."""
         settings = cast("Settings", found.settings) if found.settings else None
         version = now["version"]
-        if not is_new_code:
+        if source is None or self._dry_run:
             return await self._client.update(
-                wanted.name, None, settings, of_version=version, unless_same=True
+                wanted.name,
+                wanted.path if source is not None else None,
+                settings,
+                of_version=version,
+                unless_same=True,
+                build=wanted.build,
+                source=source or "",
+                dry_run=self._dry_run,
             )
         with self._open(wanted.path, build=wanted.build) as (upload, sending):
             return await self._client.update(
