@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -17,6 +18,7 @@ from sanfran_common.rpc.server import address_of, caller_of
 from sanfran_proto.sanfran import v1 as pb
 
 from sanfran_api.access.audit import REFUSED, Audit, Entry
+from sanfran_api.access.errors import Forbidden
 from sanfran_api.access.gate import Gate, check
 from sanfran_api.access.operations import RPC, Needs, Operation
 from sanfran_api.access.privileges import Privilege
@@ -24,6 +26,8 @@ from sanfran_api.access.rules import NOBODY_ASKED, Caller
 from sanfran_api.errors import ApiError
 from sanfran_api.names import shorten
 
+NAME_SECONDS = 2.0
+"""So long is the message awaited that names what a refusal is about; it mostly comes with the call."""
 _CALL: ContextVar[tuple[Caller, Entry]] = ContextVar("call")
 
 
@@ -145,7 +149,13 @@ class AdmittedCalls:
             caller = (await self._gate.admit(_authorization(stream), entry.address)).caller
             entry.user = caller.name
             entry.admitted = True
-            check(operation, caller, None)
+            try:
+                check(operation, caller, None)
+            except Forbidden:
+                if name := await _named(stream):  # as REST, whose path names it
+                    entry.function = shorten(name)
+                    check(operation, caller, name)
+                raise
         if operation.changes:
             await self._audit.check()
         return caller
@@ -154,6 +164,20 @@ class AdmittedCalls:
         if self._by_certificate and refusal(path, caller_of(stream)) is not None:
             return False
         return hmac.compare_digest(_authorization(stream).encode(), self._secret.encode())
+
+
+async def _named(stream: Stream[Any, Any]) -> str:
+    """The function that the first message of a call names; empty: none, or it does not come."""
+    try:
+        async with asyncio.timeout(NAME_SECONDS):
+            match await stream.recv_message():
+                case pb.Upload(header=pb.UploadHeader(name=name)):
+                    return name
+                case pb.GetFunctionRequest(name=name) | pb.DeleteFunctionRequest(name=name):
+                    return name
+    except TimeoutError:
+        pass
+    return ""
 
 
 def _authorization(stream: Stream[Any, Any]) -> str:

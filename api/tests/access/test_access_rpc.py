@@ -1,5 +1,6 @@
 """Who may do what over gRPC: people, services and routers."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
@@ -7,9 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from grpclib import Status
+import pytest
+from grpclib import GRPCError, Status
 from grpclib.client import Channel
 from grpclib.config import Configuration
+from grpclib.const import Cardinality
+from sanfran_api.access import calls
 from sanfran_api.access.operations import FOR_USERS
 from sanfran_common.rpc.client import RpcClient
 from sanfran_common.rpc.codec import CODEC
@@ -66,6 +70,57 @@ async def test_over_grpc_people_say_who_they_are_and_services_have_the_secret(
     assert ("vik", "DeleteFunction", "missing", "failed") in {
         (one["user"], one["operation"], one.get("function"), one["result"]) for one in by_rpc
     }
+
+
+async def test_a_refusal_names_the_privilege_and_the_function(api: Api, tmp_path: Path) -> None:
+    async with RpcClient(api.life.addresses["rpc"]) as client:
+        stub = pb.ApiStub(client.channel)
+        eve, bob = password("eve"), password("bob")
+        get = stub.get_function(pb.GetFunctionRequest(name="hello"), metadata=eve)
+        delete = stub.delete_function(pb.DeleteFunctionRequest(name="hello"), metadata=bob)
+        refused = {
+            "'eve' lacks functions:list on 'hello'": get,
+            "'bob' lacks functions:delete on 'hello'": delete,
+            "'bob' lacks functions:create on 'hello'": stub.create_function(
+                upload("hello"), metadata=bob
+            ),
+            "'bob' lacks functions:update on 'hello'": stub.update_function(
+                upload("hello"), metadata=bob
+            ),
+            "'eve' lacks functions:list": stub.list_functions(
+                pb.ListFunctionsRequest(), metadata=eve
+            ),
+        }
+        for message, call in refused.items():
+            with pytest.raises(GRPCError) as caught:
+                await call
+            assert (caught.value.status, caught.value.message) == (
+                Status.PERMISSION_DENIED,
+                message,
+            )
+    functions = [one.get("function") for one in audited(tmp_path)]
+    assert functions == ["hello"] * 4 + [None]
+
+
+async def test_who_may_nothing_and_names_nothing_is_refused_all_the_same(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls, "NAME_SECONDS", 0.1)
+
+    async def call(client: RpcClient) -> None:
+        async with client.channel.request(
+            "/sanfran.v1.Api/CreateFunction",
+            Cardinality.STREAM_UNARY,
+            pb.Upload,
+            pb.FunctionVersion,
+            metadata=password("eve"),
+        ) as stream:
+            await stream.send_request()
+            await stream.recv_initial_metadata()
+
+    async with RpcClient(api.life.addresses["rpc"]) as client, asyncio.timeout(20):
+        with pytest.raises(GRPCError, match="'eve' lacks functions:create"):
+            await call(client)
 
 
 async def upload(name: str) -> AsyncIterator[pb.Upload]:
