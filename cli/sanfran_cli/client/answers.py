@@ -74,6 +74,8 @@ class ServiceInfo(TypedDict, total=False):
 
     version: str
     public_url: str
+    limits: dict[str, int]
+    """Such as `max_upload_bytes`."""
     defaults: Settings
     """The settings of a function that names none."""
 

@@ -13,11 +13,13 @@ from sanfran_cli.client.answers import Function
 from sanfran_cli.client.connection import ANSWER_SECONDS, CONNECT_SECONDS, Connection
 from sanfran_cli.client.uploads import counted, opened
 from sanfran_cli.client.urls import function_path
-from sanfran_cli.errors import ConnectionBroken, refusal
+from sanfran_cli.errors import ConnectionBroken, Refused, refusal
 from sanfran_cli.pack import Upload
 from sanfran_cli.settings import Settings
 
 NDJSON = "application/x-ndjson"
+ASK_FROM_BYTES = 8 * 1024 * 1024
+"""Larger code is worth a question for the service's limit before it is sent."""
 DRY_RUN = {"dry_run": "true"}
 UNSENT = ("unsent", "")
 """Stands for a file in a dry run: what is to be judged depends on whether there is one."""
@@ -55,6 +57,7 @@ class FunctionCalls(Connection):
 
         Raises:
             AlreadyExists: the name is taken.
+            Refused: the code cannot be read, or is larger than the service takes.
             BuildFailed: the dependencies could not be installed; the text has npm's reason.
         """
         form = {"name": name, "settings": json.dumps(settings or {}), **_how(build, source)}
@@ -63,6 +66,7 @@ class FunctionCalls(Connection):
             answer = await self._json("POST", "functions", data=form, files={"file": UNSENT})
             return cast("Function", answer)
         with opened(code) as upload:
+            await self._check_size(upload)
             files = {"file": counted(upload, sent)}
             return await self._build("POST", "functions", said, data=form, files=files)
 
@@ -112,6 +116,7 @@ class FunctionCalls(Connection):
             answer = await self._json("PUT", path, files=fields, headers=headers, params=params)
             return cast("Function", answer)
         with opened(code) as upload:
+            await self._check_size(upload)
             files = {"file": counted(upload, sent)}
             return await self._build("PUT", path, said, data=form, files=files, headers=headers)
 
@@ -159,6 +164,22 @@ class FunctionCalls(Connection):
         """
         headers = {} if of_version is None else {"if-match": f'"{of_version}"'}
         await self._json("DELETE", function_path(name), headers=headers)
+
+    async def _check_size(self, upload: Upload) -> None:
+        """Refuses what the service would refuse when it has read up to its limit.
+
+        Raises:
+            Refused: it is too large.
+        """
+        if upload.size < ASK_FROM_BYTES:
+            return
+        limits = (await self._json("GET", "")).get("limits", {})
+        most = limits.get("max_upload_bytes", upload.size)
+        if upload.size > most:
+            raise Refused(
+                f"{upload.file_name}: {upload.size} bytes, and the service takes {most} at most (its "
+                "--max-upload-bytes); nothing was sent"
+            )
 
     async def _build(
         self,
