@@ -8,12 +8,21 @@ from pathlib import Path
 
 import psutil
 import pytest
+import structlog
 
 SETTLE = 10
 """Turns of the loop that a task cancelled at the very end may take to be gone."""
 
 TASKS = Path("/proc/self/task")
 CHILDREN = TASKS / str(os.getpid()) / "children"
+
+# Else, where rich is installed, a logged exception brings all locals of its stack: seconds, each time.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @pytest.fixture(autouse=True)
