@@ -192,14 +192,14 @@ class Stock:
 
     def drop_claims(self, function: str) -> None:
         """Ends the waiting of a function's claims with `ClaimDropped`."""
-        for turn in self._claims.drop(function):
-            if not turn.done():
-                turn.set_exception(ClaimDropped(function))
-        self.changed.set()
+        self._refuse(self._claims.drop(function), ClaimDropped(function))
 
     def refuse_claims(self, why: ActivationError) -> None:
         """Ends the waiting of all claims."""
-        for turn in self._claims.drop_all():
+        self._refuse(self._claims.drop_all(), why)
+
+    def _refuse(self, turns: list[asyncio.Future[Pod]], why: Exception) -> None:
+        for turn in turns:
             if not turn.done():
                 turn.set_exception(why)
         self.changed.set()

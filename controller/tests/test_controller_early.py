@@ -27,6 +27,24 @@ class Gate:
             await self.open.wait()
 
 
+class Fence:
+    """Holds up a pod's refusal of new requests."""
+
+    def __init__(self, world: World) -> None:
+        self.asked, self.open = asyncio.Event(), asyncio.Event()
+        world.host.on_drain = self.pass_through
+
+    async def pass_through(self, pod: Any) -> None:
+        self.asked.set()
+        await self.open.wait()
+
+
+def make(world: World, change: str) -> int:
+    """An `update` or a `delete` of the function; its revision."""
+    revision: int = world.api.delete("hello") if change == "delete" else world.api.put("hello")
+    return revision
+
+
 async def early(router: Any, name: str = "hello") -> pb.Route:
     request = pb.ActivateFunctionRequest(name=name, router="r1", early=True)
     route: pb.Route = await router.stub.activate(request, timeout=PATIENCE)
@@ -88,7 +106,7 @@ async def test_an_update_is_not_acknowledged_while_a_pod_that_was_told_of_may_lo
     async with world.controller() as router:
         await early(router)
         (pod,) = world.host.in_phase(ACTIVATING)
-        change_is = world.api.delete("hello") if change == "delete" else world.api.put("hello")
+        change_is = make(world, change)
         await deleting.wait()
         # Loaded after all, in its last moments: requests that wait in it run.
         gate.open.set()
@@ -108,24 +126,18 @@ async def test_a_change_that_meets_the_end_of_a_load_costs_no_request_that_has_b
 ) -> None:
     world.api.put("hello")
     gate = Gate(world)
-    fencing, fence = asyncio.Event(), asyncio.Event()
-
-    async def slowly(pod: Any) -> None:
-        fencing.set()
-        await fence.wait()
-
-    world.host.on_drain = slowly
+    fence = Fence(world)
     async with world.controller() as router:
         await early(router)
         (pod,) = world.host.in_phase(ACTIVATING)
-        change_is = world.api.delete("hello") if change == "delete" else world.api.put("hello")
+        change_is = make(world, change)
         told = await router.until(lambda: router.routes.get("hello"))
         assert told.deleted if change == "delete" else (told.version, told.endpoints) == (2, [])
         pod.running = 1  # what waited in it
         gate.open.set()
-        await fencing.wait()
+        await fence.asked.wait()
         assert change_is not in world.api.applied
-        fence.set()
+        fence.open.set()
         await world.api.until_applied(change_is)
         if change == "update":
             assert (await router.activate("hello")).version == 2

@@ -11,7 +11,7 @@ from grpclib import GRPCError, Status
 from sanfran_controller import partings
 from sanfran_proto.sanfran import v1 as pb
 
-from controller.tests.test_controller_early import ACTIVATING, GENERIC, Gate, early
+from controller.tests.test_controller_early import ACTIVATING, GENERIC, Fence, Gate, early, make
 
 World = Any
 ACTIVE = pb.PodPhase.ACTIVE
@@ -77,26 +77,20 @@ async def test_an_older_version_that_loads_is_fenced_when_it_has_and_only_then_t
     world.api.put("hello")
     gate = Gate(world)
     pod = await left_loading(world)
-    change_is = world.api.delete("hello") if change == "delete" else world.api.put("hello")
-    fencing, fence = asyncio.Event(), asyncio.Event()
-
-    async def slowly(_: Any) -> None:
-        fencing.set()
-        await fence.wait()
-
-    world.host.on_drain = slowly
+    change_is = make(world, change)
+    fence = Fence(world)
     starting = world.controller(sync_patience=0.2)
     async with starting as router:
         assert change_is not in world.api.applied
         pod.running = 1  # what waited in it
         gate.open.set()
-        await fencing.wait()
+        await fence.asked.wait()
         await asyncio.sleep(
             partings.LOAD_PATIENCE
         )  # it has loaded: nobody's patience ends with it any more
         assert change_is not in world.api.applied
         assert pod.name in world.host.pods
-        fence.set()
+        fence.open.set()
         await world.api.until_applied(change_is)
         assert pod.phase is pb.PodPhase.DRAINING
         pod.running = 0
@@ -130,7 +124,7 @@ async def test_a_change_during_a_load_that_was_taken_over_waits_for_it(
     pod = await left_loading(world)
     async with world.controller() as router:
         await early(router)
-        change_is = world.api.delete("hello") if change == "delete" else world.api.put("hello")
+        change_is = make(world, change)
         await router.until(lambda: router.routes.get("hello"))
         assert change_is not in world.api.applied
         gate.open.set()

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from sanfran_api.errors import ApiError, SlowUpload
 from sanfran_api.functions import Functions
 from sanfran_api.rest import models
 from sanfran_api.rest.admission import caller_of
@@ -53,17 +52,12 @@ def backup_routes(backups: Backups, functions: Functions, *, idle_timeout: float
         """Puts what a backup has in the place of all that there is. Functions that differ get a new
         version; those that the backup does not have are gone. Whatever is wrong with it, nothing changes."""
         body = Body(request)
-        try:
+        async with body.heard_out():
             if length := content_length(request):
                 backups.check_size(length)
             judged, revision = await backups.restore(
                 _received(body, idle_timeout), by=caller_of(request).name
             )
-        except SlowUpload:
-            raise
-        except ApiError:
-            await body.linger()
-            raise
         applied = await functions.applied(revision)
         return models.Restored(functions=judged.functions, applied=applied)
 

@@ -68,33 +68,34 @@ async def received(
     """
     boundary = _boundary(request.headers.get("content-type", ""))
     body = Body(request)
-    most = intake.limit + FORM_OVERHEAD
-    if content_length(request) > most:
-        await body.linger()
-        raise _too_large(intake)
+    async with body.heard_out():
+        if content_length(request) > intake.limit + FORM_OVERHEAD:
+            raise _too_large(intake)
     await let_others_in()
     async with intake.open() as upload:
-        reader = _Reader(texts)
-        try:
-            parser = MultipartParser(boundary, reader.callbacks())  # type: ignore[arg-type]  # a TypedDict
-            while not body.ended:
-                parser.write(await body.next(intake.idle_timeout))
-                if body.size > most:  # of no stated length, and what follows the form counts too
-                    raise _too_large(intake)
-                for part in reader.take_file():
-                    await upload.write(part)
-            await upload.flush()
-            form = reader.form(upload)
-        except FormParserError as error:
-            await body.linger()
-            raise BadRequest(f"the form is not well-formed: {shorten(str(error))}") from error
-        except SlowUpload:
-            raise
-        except ApiError:
-            await body.linger()
-            raise
+        async with body.heard_out():
+            form = await _read(body, boundary, intake, upload, texts)
         await let_others_in()  # a form that came at once was read at once
         yield form
+
+
+async def _read(
+    body: Body, boundary: bytes, intake: Intake, upload: Upload, texts: frozenset[str]
+) -> Form:
+    reader = _Reader(texts)
+    try:
+        parser = MultipartParser(boundary, reader.callbacks())  # type: ignore[arg-type]  # a TypedDict
+        while not body.ended:
+            parser.write(await body.next(intake.idle_timeout))
+            # Of no stated length, and what follows the form counts too.
+            if body.size > intake.limit + FORM_OVERHEAD:
+                raise _too_large(intake)
+            for part in reader.take_file():
+                await upload.write(part)
+        await upload.flush()
+        return reader.form(upload)
+    except FormParserError as error:
+        raise BadRequest(f"the form is not well-formed: {shorten(str(error))}") from error
 
 
 def content_length(request: Request) -> int:
@@ -126,7 +127,18 @@ class Body:
         self.size += len(part)
         return part
 
-    async def linger(self) -> None:
+    @asynccontextmanager
+    async def heard_out(self) -> AsyncIterator[None]:
+        """Lets a client that is refused in here finish sending, but for one that stood still."""
+        try:
+            yield
+        except SlowUpload:
+            raise
+        except ApiError:
+            await self._linger()
+            raise
+
+    async def _linger(self) -> None:
         """Reads on for a while, into nowhere; not what the client sends only when it is told to."""
         if self._waits and not self.size:
             return

@@ -373,8 +373,8 @@ class _Unary:
             except _Refused as error:
                 refused[error.address] = error
             except Unreachable:  # there is no other
-                for why in refused.values():
-                    raise why from None
+                if refused:
+                    raise next(iter(refused.values())) from None
                 raise
 
     async def _ask(self, refused: frozenset[str]) -> Any:
